@@ -1,0 +1,120 @@
+"""What a task and a stage kind declare to the control plane, without torch.
+
+A task's `config.py` builds one `TaskSpec`; the compute plane finds its code by the dotted names given here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ablab.contract.base import Strict
+
+Sections = Mapping[str, Strict]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReference:
+    """Data a stage reads from outside the store; its content enters the key.
+
+    Args:
+        kind: file or folder (a path), bundled (a name in ablab.bundled), hub (a data set or model of the hub).
+        name: path, bundled name, or hub id.
+        path: where in the study it stands, for messages (data.source).
+        revision: wanted hub revision; None takes the lock file's or the newest.
+        gated: the hub asks for a licence and a token.
+        repository: for hub: dataset or model.
+    """
+
+    kind: Literal["file", "folder", "bundled", "hub"]
+    name: str
+    path: str = ""
+    revision: str | None = None
+    gated: bool = False
+    repository: Literal["dataset", "model"] = "dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """A stage kind: its typed parameters, what it reads, what code computes it.
+
+    Args:
+        kind: name used in a pipeline (`kind: train`; a stage named like a kind needs no `kind`).
+        parameters: pydantic model of the stage's own parameters.
+        sections: task sections it reads; only their fields marked for this kind enter its key.
+        version: raised when a change of code changes results (pinned by a golden test).
+        seeded: whether it draws from the seed; True, False or a function of (sections, parameters).
+        run: "module:function" in the compute plane, called with (order, context).
+        inputs: stage kinds it takes inputs from; what it needs when the study does not say.
+        accelerator: whether it wants a GPU when one is there.
+        references: data it reads from outside the store.
+        couples: whether its loss couples samples, so that the split of a batch changes the result.
+        steps: total steps where the parameters tell, for forecasts.
+        effective_batch: samples a step, where it has steps.
+        files: code files beside Ablab's that compute it (hashed into the key).
+        makes_checkpoints: whether @last and @best may be asked of it.
+        metrics: metric name patterns it yields.
+    """
+
+    kind: str
+    parameters: type[Strict]
+    run: str
+    sections: tuple[str, ...] = ()
+    version: int = 1
+    seeded: bool | Callable[[Sections, Any], bool] = True
+    inputs: tuple[str, ...] = ()
+    accelerator: bool = True
+    references: Callable[[Sections, Any], list[DataReference]] | None = None
+    couples: Callable[[Sections, Any], bool] | None = None
+    steps: Callable[[Sections, Any], int | None] | None = None
+    effective_batch: Callable[[Sections, Any], int | None] | None = None
+    files: Callable[[Sections, Any], list[str]] | None = None
+    makes_checkpoints: bool = False
+    metrics: tuple[str, ...] = ()
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric's definition: shown beside its numbers, and its direction used for best values and gaps."""
+
+    name: str
+    direction: Literal["lower", "higher"]
+    description: str
+    unit: str = ""
+    log_scale: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """A task as the control plane sees it.
+
+    Args:
+        name: name in the study file.
+        sections: blocks of an experiment beside `pipeline` (model, data).
+        stages: stage kinds a pipeline of this task may hold.
+        pipeline: stages (name to raw parameters) an experiment has when the study says nothing.
+        metrics: by name or fnmatch pattern ("*/perplexity").
+        audits: "module:attribute" of a tuple of audit functions (see ablab.audit.engine), imported on check.
+        code: "module:Class" of the compute-plane task.
+    """
+
+    name: str
+    title: str
+    sections: Mapping[str, type[Strict]]
+    stages: Mapping[str, StageSpec]
+    pipeline: Mapping[str, Mapping[str, Any]]
+    metrics: tuple[Metric, ...] = ()
+    audits: str | None = None
+    code: str | None = None
+    files: tuple[str, ...] = field(default=())
+
+    def metric(self, name: str) -> Metric:
+        """Return the definition of `name`; an unknown metric counts as lower-is-better without description."""
+        from fnmatch import fnmatchcase
+
+        for metric in self.metrics:
+            if metric.name == name or fnmatchcase(name, metric.name):
+                return metric
+        return Metric(name=name, direction="lower", description="")
