@@ -58,8 +58,9 @@ class Validation(Strict):
 
     every: int | None = setting(None, "Steps between validations; None validates at the end only.", ge=1)
     batches: int | None = setting(None, "Validate on the first N batches; None takes the whole split.", ge=1)
-    batch: int | None = setting(None, "Samples of a validation batch; None takes the training micro-batch.", ge=1,
-                                keyed=False)
+    batch: int | None = setting(
+        None, "Samples of a validation batch; None takes the training micro-batch.", ge=1, keyed=False
+    )
 
 
 class EarlyStopping(Strict):
@@ -73,7 +74,9 @@ class EarlyStopping(Strict):
 class Checkpoints(Strict):
     """Which checkpoints a run writes and keeps; never part of the key."""
 
-    every: int | None = setting(None, "Steps between checkpoints; None lets the loop choose by time.", ge=1, keyed=False)
+    every: int | None = setting(
+        None, "Steps between checkpoints; None lets the loop choose by time.", ge=1, keyed=False
+    )
     seconds: float = setting(60.0, "Seconds between checkpoints where `every` is not given.", gt=0, keyed=False)
     best: int = setting(1, "Keep the best N by `metric`; 0 keeps none.", ge=0, keyed=False)
     metric: str = setting("val/loss", "Metric that decides what is best.")

@@ -1,1 +1,1 @@
-"""The one training loop: optimiser groups, schedules, precision, accumulation, distribution, checkpoint, resume, time."""
+"""The one training loop: optimizer groups, schedules, precision, accumulation, checkpoint, resume, named time."""
