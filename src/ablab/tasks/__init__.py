@@ -1,0 +1,1 @@
+"""One folder a task: what it declares (config, audits: torch-free) and what computes it."""
