@@ -98,6 +98,8 @@ class TaskSpec:
         metrics: by name or fnmatch pattern ("*/perplexity").
         audits: "module:attribute" of a tuple of audit functions (see ablab.audit.engine), imported on check.
         code: "module:Class" of the compute-plane task.
+        files: code files of the task outside Ablab.
+        scaffold: "package:file" of a study that runs as it is, written by `ablab new`; {name} is replaced.
     """
 
     name: str
@@ -109,6 +111,7 @@ class TaskSpec:
     audits: str | None = None
     code: str | None = None
     files: tuple[str, ...] = field(default=())
+    scaffold: str | None = None
 
     def metric(self, name: str) -> Metric:
         """Return the definition of `name`; an unknown metric counts as lower-is-better without description."""

@@ -286,4 +286,5 @@ SPEC = TaskSpec(
     ),
     audits="ablab.tasks.language_modeling.audits:AUDITS",
     code="ablab.tasks.language_modeling.task:LanguageModeling",
+    scaffold="ablab.tasks.language_modeling:scaffold.yaml",
 )

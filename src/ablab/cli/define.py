@@ -1,0 +1,59 @@
+"""`ablab explain`, `ablab schema`, `ablab new`: what a study file may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablab.cli.common import JsonOption, print_json, say
+from ablab.contract.failure import ConfigError
+
+TaskOption = Annotated[str, typer.Option("--task", help="Task whose keys are meant.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("explain")(explain)
+    app.command("schema")(schema)
+    app.command("new")(new)
+
+
+def explain(
+    key: Annotated[str, typer.Argument(help="Path of a field, for example pipeline.train.optimizer.learning_rate.")],
+    task: TaskOption = "language-modeling",
+) -> None:
+    """Say what a field of the study file means: type, default, unit, range, and whether it enters a run's key."""
+    from ablab.contract.registry import find_task
+    from ablab.study.explain import explain as explain_key
+
+    say(explain_key(key, find_task(task)))
+
+
+def schema(task: TaskOption = "language-modeling") -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from ablab.contract.registry import find_task
+    from ablab.study.explain import json_schema
+
+    print_json(json_schema(find_task(task)))
+
+
+def new(
+    path: Annotated[str, typer.Argument(help="Study file to write.")],
+    task: TaskOption = "language-modeling",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a study file that runs as it is: two arms, three seeds, a criterion, a control, two profiles."""
+    from ablab.contract.registry import find_task
+    from ablab.study.scaffold import scaffold
+
+    target = Path(path)
+    if target.exists():
+        raise ConfigError(f"{target} exists; choose another name, or remove it first")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(scaffold(find_task(task), name=target.stem), encoding="utf-8")
+    if as_json:
+        print_json({"study": str(target)})
+    else:
+        say(f"{target} written. Next: ablab check {target} && ablab run {target} --profile smoke")

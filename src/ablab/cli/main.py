@@ -1,0 +1,65 @@
+"""Entry point of `ablab`: the commands, and how an error is told.
+
+Exit codes: 0 done; 1 the command ran and the answer is no (findings of severity error, failed runs); 2 the study or
+the command line is wrong; 3 stopped on request, the same command goes on; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ablab import __version__
+from ablab.cli import check, clean, define, plan, report, run, show, status
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="ablab",
+    help="Runs deep-learning ablation studies that can be believed: from one YAML file to a verdict.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ablab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Runs deep-learning ablation studies that can be believed: from one YAML file to a verdict."""
+
+
+for module in (check, plan, run, status, report, show, define, clean):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
+    from ablab.contract.failure import AblabError
+
+    try:
+        app(standalone_mode=True)
+    except AblabError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""`ablab status`, `ablab watch`, `ablab logs`: where things stand."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablab.cli.common import JsonOption, OverrideArgument, ProfileOption, StoreOption, print_json, print_table, say
+from ablab.contract.failure import ConfigError
+
+if TYPE_CHECKING:
+    from ablab.report.status import StatusRow
+    from ablab.store.layout import RunFolder, Store
+
+MaybeStudy = Annotated[str | None, typer.Argument(help="The study file; without it, what is unfinished in the store.")]
+RowsOption = Annotated[int, typer.Option("--rows", help="Rows to print; 0 prints all.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("status")(status)
+    app.command("watch")(watch)
+    app.command("logs")(logs)
+
+
+def status(
+    study: MaybeStudy = None,
+    overrides: OverrideArgument = None,
+    profile: ProfileOption = "full",
+    store: StoreOption = None,
+    oneline: Annotated[bool, typer.Option("--oneline", help="One line, for ssh.")] = False,
+    rows: RowsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each run's progress, time left (validation and later stages counted), loss, best value, gap and memory."""
+    from ablab.report.status import one_line
+    from ablab.store.retention import disk_free
+
+    found, place = gather(study, overrides, profile=profile, store=store)
+    free = disk_free(place.root)
+    if as_json:
+        print_json({"runs": [row.as_json() for row in found], "disk_free": free, "store": str(place.root)})
+    elif oneline:
+        say(one_line(found, free=free))
+    else:
+        show_rows(found, limit=rows)
+        say(one_line(found, free=free) + f" in {place.root}" + store_size(place))
+
+
+def store_size(place: Store) -> str:
+    """Return the size of a small store as text; walking a large one would take longer than the rest."""
+    from ablab.report.units import size
+    from ablab.store.retention import folder_bytes
+
+    runs = sum(1 for _ in place.runs())
+    return f", {size(folder_bytes(place.root))} in {runs} runs" if runs <= 2000 else f", {runs} runs"
+
+
+def gather(
+    study: str | None, overrides: list[str] | None, *, profile: str, store: str | None
+) -> tuple[list[StatusRow], Store]:
+    """Return the rows of one study, or the unfinished runs of the whole store."""
+    from ablab.report.status import study_rows, unfinished_rows
+    from ablab.store.layout import open_store
+
+    if study is None:
+        place = open_store(store)
+        return list(unfinished_rows(place)), place
+    from ablab.cli.common import open_lab
+
+    lab = open_lab(study, overrides, profile=profile, store=store)
+    return study_rows(lab.study, lab.plan(), lab.store), lab.store
+
+
+def show_rows(rows: list[StatusRow], *, limit: int) -> None:
+    """Print status rows as a table."""
+    from ablab.report.status import COLUMNS, cells
+
+    shown = rows if limit == 0 else rows[:limit]
+    if shown:
+        print_table(COLUMNS, map(cells, shown))
+    if len(shown) < len(rows):
+        say(f"... and {len(rows) - len(shown)} more (--rows 0 shows all)")
+
+
+def watch(
+    study: MaybeStudy = None,
+    overrides: OverrideArgument = None,
+    profile: ProfileOption = "full",
+    store: StoreOption = None,
+    every: Annotated[float, typer.Option("--every", help="Seconds between looks.", min=0.2)] = 2.0,
+    rows: RowsOption = 40,
+) -> None:
+    """Show status again and again; a line at each change when the output is no terminal. Ctrl-C leaves."""
+    from ablab.report.status import one_line
+    from ablab.store.retention import disk_free
+
+    if not sys.stdout.isatty():
+        _watch_lines(study, overrides, profile=profile, store=store, every=every)
+        return
+    from rich import box
+    from rich.console import Group
+    from rich.live import Live
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    from ablab.report.status import COLUMNS, cells
+
+    def draw() -> Group:
+        found, place = gather(study, overrides, profile=profile, store=store)
+        table = Table(*COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in found[:rows]:
+            table.add_row(*(escape(cell) for cell in cells(row)))
+        return Group(table, Text(one_line(found, free=disk_free(place.root))))
+
+    try:
+        with Live(draw(), auto_refresh=False) as live:
+            while True:
+                time.sleep(every)
+                live.update(draw(), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _watch_lines(
+    study: str | None, overrides: list[str] | None, *, profile: str, store: str | None, every: float
+) -> None:
+    from ablab.report.status import one_line
+
+    last = ""
+    while True:
+        found, _ = gather(study, overrides, profile=profile, store=store)
+        line = one_line(found)
+        if line != last:
+            say(f"{time.strftime('%H:%M:%S')} {line}")
+            last = line
+        if not any(row.status in {"running", "pending", "waiting", "paused"} for row in found):
+            return
+        time.sleep(every)
+
+
+def logs(
+    run: Annotated[str, typer.Argument(help="Run (folder name, key or its beginning), or EXPERIMENT[/seed[/stage]].")],
+    store: StoreOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", help="Which attempt; the last otherwise.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines; 0 prints all.")] = 200,
+) -> None:
+    """Print a run's log."""
+    from ablab.report.find import find_run
+    from ablab.store.layout import open_store
+
+    folder = find_run(open_store(store), run)
+    path = _log_of(folder, attempt)
+    text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in text if lines == 0 else text[-lines:]:
+        say(line)
+    if follow:
+        _follow(folder, path)
+
+
+def _log_of(folder: RunFolder, attempt: int | None) -> Path:
+    attempts = folder.attempts()
+    if not attempts:
+        raise ConfigError(f"{folder.name} has not started yet: it has no log")
+    number = attempts[-1] if attempt is None else attempt
+    if number not in attempts:
+        raise ConfigError(f"{folder.name} has no attempt {number}; it has {', '.join(map(str, attempts))}")
+    path = folder.attempt(number).log
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: the attempt wrote no log")
+    return path
+
+
+def _follow(folder: RunFolder, path: Path) -> None:
+    """Print lines as they come, until the run ends."""
+    from ablab.report.status import believed
+
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        stream.seek(0, 2)
+        while True:
+            chunk = stream.read()
+            if chunk:
+                typer.echo(chunk, nl=False)
+                continue
+            state = folder.read_state()
+            if state is None or believed(folder, state) != "running":
+                return
+            time.sleep(0.3)

@@ -1,0 +1,141 @@
+"""The lab from Python: load a study, check it, plan it, run it, read its results as a table.
+
+The command line is a thin skin over this class; a notebook uses it directly:
+
+    from ablab import load
+    lab = load("studies/gpt-oelm.yaml", profile="smoke")
+    lab.check(); lab.run(); lab.table()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablab.store.layout import Store, open_store
+from ablab.study.loading import load as load_study
+from ablab.study.schema import Study
+
+if TYPE_CHECKING:
+    from ablab.analysis.collect import Results
+    from ablab.analysis.verdicts import ComparisonVerdict
+    from ablab.contract.finding import Finding
+    from ablab.launch.launcher import LaunchSummary
+    from ablab.plan.graph import Plan
+
+
+def load(
+    path: str | Path,
+    *,
+    profile: str = "full",
+    overrides: Sequence[str] = (),
+    store: str | Path | None = None,
+    quick: bool = False,
+) -> Lab:
+    """Load a study file and open its store.
+
+    Args:
+        path: the YAML file.
+        profile: named overlay of the study.
+        overrides: `key=value` strings, as on the command line.
+        store: folder of results; None takes $ABLAB_STORE or ./lab.
+        quick: one epoch each, any study.
+
+    Raises:
+        StudyError: naming every problem of the file with its line.
+    """
+    study = load_study(str(path), profile=profile, overrides=tuple(overrides), quick=quick)
+    return Lab(study, open_store(None if store is None else str(store)))
+
+
+class Lab:
+    """One study in one store.
+
+    Args:
+        study: the resolved study.
+        store: where its runs are.
+    """
+
+    def __init__(self, study: Study, store: Store) -> None:
+        self.study = study
+        self.store = store
+
+    def plan(self, *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> Plan:
+        """Return the graph of runs as the store stands now: done, left, and what it will cost."""
+        from ablab.plan.planning import make_plan
+
+        return make_plan(self.study, self.store, only=only, seeds=seeds)
+
+    def check(self, *, probe: bool = False, say: Callable[[str], None] | None = None) -> list[Finding]:
+        """Audit the study; with `probe`, first build each distinct configuration and run two steps of it."""
+        from ablab.audit.engine import audit
+
+        plan = self.plan()
+        if probe:
+            from ablab.launch.rehearsal import probe as run_probes
+
+            run_probes(self.study, plan, self.store, say=say)
+            plan = self.plan()
+        return audit(self.study, plan=plan, store=self.store)
+
+    def run(self, *, say: Callable[[str], None] | None = None, **options: Any) -> LaunchSummary:
+        """Run what is left of the study.
+
+        Args:
+            say: called with each line a person would want to read.
+            **options: fields of `ablab.launch.options.Options` (only, seeds, devices, until, track, ...).
+        """
+        from ablab.launch.launcher import Options, launch
+
+        chosen = Options(**options)
+
+        def replan() -> Plan:
+            return self.plan(only=chosen.only, seeds=chosen.seeds)
+
+        summary = launch(self.study, replan(), self.store, chosen, report=say or (lambda _: None), replan=replan)
+        self.forget()
+        return summary
+
+    @cached_property
+    def results(self) -> Results:
+        """Values, curves, times and facts of every arm and seed, from the store alone."""
+        from ablab.analysis.collect import collect
+
+        return collect(self.study, self.plan(), self.store)
+
+    @cached_property
+    def verdicts(self) -> list[ComparisonVerdict]:
+        """The verdict on each comparison."""
+        from ablab.analysis.verdicts import judge
+
+        return judge(self.study, self.results)
+
+    def forget(self) -> None:
+        """Read results and verdicts anew when they are asked for next."""
+        for name in ("results", "verdicts"):
+            self.__dict__.pop(name, None)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per experiment, seed and metric: for `pandas.DataFrame(lab.table())`."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterable[dict[str, Any]]:
+        for arm in self.results.arms:
+            for metric, value in sorted(arm.last.items()):
+                yield {
+                    "experiment": arm.experiment,
+                    "seed": arm.seed,
+                    "metric": metric,
+                    "last": value,
+                    "best": arm.best[metric].value if metric in arm.best else None,
+                    "partial": arm.partial,
+                }
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report and return its path; None takes report.md of the study's folder in the store."""
+        from ablab.report.markdown import write_report
+
+        folder = self.store.study_folder(self.study.name, self.study.profile)
+        return write_report(self, Path(path) if path is not None else folder / "report.md")
