@@ -21,10 +21,11 @@ EventType = Literal["start", "step", "validation", "checkpoint", "progress", "re
 
 
 class Event(TypedDict, total=False):
-    """Any event; which keys are present depends on its type (module docstring)."""
+    """Any event; which keys are present depends on its type. `attempt` is added on reading a run."""
 
     e: EventType
     t: float
+    attempt: int
     step: int
     values: dict[str, float]
     totals: dict[str, float]
