@@ -7,7 +7,6 @@ worker, which holds the run's claim.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Any, cast
 
 from ablab.contract.events import Event
 from ablab.store.files import (
-    jsonable,
+    encode_line,
     mend_last_line,
     naming_full_disk,
     open_for_lines,
@@ -43,10 +42,7 @@ class EventWriter:
         self._handle = open_for_lines(path)
         with naming_full_disk(path):
             self._end = mend_last_line(self._handle)
-        self._encode = json.JSONEncoder(
-            ensure_ascii=False, check_circular=False, separators=(",", ":"), default=jsonable
-        ).encode
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._due = _clock() + _AGE
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -59,7 +55,7 @@ class EventWriter:
             TypeError: a value that JSON cannot hold.
         """
         now = _clock()
-        line = self._encode({"e": e, "t": now, **values})
+        line = encode_line({"e": e, "t": now, **values})
         with self._lock:
             self._lines.append(line)
             if now >= self._due or len(self._lines) >= _SIZE or e not in _OFTEN:
@@ -94,7 +90,7 @@ class EventWriter:
             return
         if self._handle < 0:
             raise ValueError(f"{self._path}: the event file is closed")
-        data = ("\n".join(self._lines) + "\n").encode()
+        data = b"".join(self._lines)
         write_lines(self._handle, data, end=self._end, path=self._path)
         self._end += len(data)
         self._lines.clear()
