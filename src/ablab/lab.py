@@ -9,7 +9,8 @@ The command line is a thin skin over this class; a notebook uses it directly:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ from ablab.study.loading import load as load_study
 from ablab.study.schema import Study
 
 if TYPE_CHECKING:
-    from ablab.analysis.collect import Results
-    from ablab.analysis.verdicts import ComparisonVerdict
+    from ablab.analysis.judgement import ComparisonVerdict
+    from ablab.analysis.results import Results
     from ablab.contract.finding import Finding
-    from ablab.launch.launcher import LaunchSummary
+    from ablab.launch.options import LaunchSummary
     from ablab.plan.graph import Plan
+    from ablab.report.view import View
 
 
 def load(
@@ -119,23 +121,33 @@ class Lab:
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row per experiment, seed and metric: for `pandas.DataFrame(lab.table())`."""
-        return list(self._rows())
+        return list(self.results.rows())
 
-    def _rows(self) -> Iterable[dict[str, Any]]:
-        for arm in self.results.arms:
-            for metric, value in sorted(arm.last.items()):
-                yield {
-                    "experiment": arm.experiment,
-                    "seed": arm.seed,
-                    "metric": metric,
-                    "last": value,
-                    "best": arm.best[metric].value if metric in arm.best else None,
-                    "partial": arm.partial,
-                }
+    def view(self) -> View:
+        """Gather everything a report is made from."""
+        from ablab.audit.engine import audit
+        from ablab.report.view import View, gather_launches
+
+        plan = self.plan()
+        return View(
+            study=self.study,
+            plan=plan,
+            store=self.store,
+            results=self.results,
+            verdicts=self.verdicts,
+            findings=audit(self.study, plan=plan, store=self.store),
+            launches=gather_launches(self.store, self.study),
+            written=time.time(),
+        )
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the report and return its path; None takes report.md of the study's folder in the store."""
-        from ablab.report.markdown import write_report
+        """Write the report and return its path; None takes report.md of the study's folder in the store.
 
+        Each verdict that is new or has changed is kept with its date and seeds in verdicts.jsonl beside it.
+        """
+        from ablab.analysis.history import keep_verdicts
+        from ablab.report.writing import write_markdown
+
+        keep_verdicts(self.store, self.study, self.verdicts)
         folder = self.store.study_folder(self.study.name, self.study.profile)
-        return write_report(self, Path(path) if path is not None else folder / "report.md")
+        return write_markdown(self.view(), Path(path) if path is not None else folder / "report.md")

@@ -12,7 +12,9 @@ from ablab.cli.common import JsonOption, StoreOption, print_json, say
 if TYPE_CHECKING:
     from ablab.store.layout import RunFolder
 
-RunArgument = Annotated[str, typer.Argument(help="Run (folder name, key or its beginning), or EXPERIMENT[/seed[/stage]].")]
+RunArgument = Annotated[
+    str, typer.Argument(help="Run (folder name, key or its beginning), or EXPERIMENT[/seed[/stage]].")
+]
 
 
 def register(app: typer.Typer) -> None:
