@@ -1,0 +1,127 @@
+"""Data sets of the hub through the `datasets` library, downloaded once or streamed; the same code reads local folders.
+
+A name is a hub id ("roneneldan/TinyStories") or a local folder of JSONL, parquet or arrow files in the hub's layout
+(`train.jsonl`, `validation.parquet`, ...).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ablab.contract.failure import ConfigError
+from ablab.data.documents import Document, check_text, corrupt, nearest_fields
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSet:
+    """A data set of the hub.
+
+    Args:
+        name: hub id or local folder.
+        subset: its configuration; None takes the only one.
+        revision: commit of the repository; None takes the newest.
+        cache: folder for downloads; None takes the library's own.
+    """
+
+    name: str
+    subset: str | None = None
+    revision: str | None = None
+    cache: str | None = None
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of its own splits.
+
+        Raises:
+            DataError: the hub cannot be reached, or knows no such data set.
+            ConfigError: the `datasets` library is not installed.
+        """
+        library = _library()
+        with self._explained():
+            return tuple(library.get_dataset_split_names(self.name, self.subset, revision=self.revision))
+        raise AssertionError("unreachable")
+
+    def read(self, split: str, *, field: str = "text", streaming: bool = False) -> Iterator[Document]:
+        """Yield the texts of one split; rows count from 1.
+
+        Args:
+            split: one of its own splits.
+            field: column that holds the text.
+            streaming: read over the network without keeping a copy, for those who need the first rows only.
+
+        Raises:
+            DataError: the hub cannot be reached, the column is missing, a value is null or no string.
+            ConfigError: the `datasets` library is not installed.
+        """
+        library = _library()
+        place = f"{self.name}/{split}"
+        with self._explained():
+            rows = library.load_dataset(
+                self.name,
+                self.subset,
+                split=split,
+                revision=self.revision,
+                streaming=streaming,
+                cache_dir=self.cache,
+            )
+        row = 0
+        batches = iter(rows.iter(batch_size=_ROWS))
+        while True:
+            with self._explained(split=split, row=row):
+                batch: dict[str, list[Any]] | None = next(batches, None)
+            if batch is None:
+                return
+            if field not in batch:
+                corrupt(place, None, f"no column {field!r}; {nearest_fields(field, batch)}", "set text_field")
+            for row, text in enumerate(batch[field], row + 1):
+                yield Document(check_text(text, file=place, row=row, field=field, unit="row"), place, row)
+
+    @contextlib.contextmanager
+    def _explained(self, *, split: str | None = None, row: int = 0) -> Iterator[None]:
+        """Turn what the library raises into one line that says what to do."""
+        from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+        place = self.name if split is None else f"{self.name}/{split}"
+        try:
+            yield
+        except DatasetNotFoundError as error:
+            corrupt(
+                place,
+                None,
+                f"the hub shows no such data set ({_first_line(error)})",
+                "check the name; for a private or gated one accept its terms and set HF_TOKEN",
+            )
+        except ConnectionError as error:
+            corrupt(
+                place,
+                None,
+                f"the hub cannot be reached ({_first_line(error)})",
+                "run the prepare stage once where there is a network (HF_HOME says where the copy lies, HF_ENDPOINT "
+                "names a mirror), or read local copies with source: files",
+            )
+        except FileNotFoundError as error:
+            corrupt(place, None, _first_line(error), "check the name")
+        except (DatasetsError, ValueError, OSError) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            corrupt(place, None, f"cannot be read after row {row} ({_first_line(cause)})", "check the data set")
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(
+            "reading a hub data set needs the `datasets` library: pip install 'ablab[hub]'", missing="datasets"
+        ) from error
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
