@@ -375,7 +375,7 @@ def atomic_folder(target: str | os.PathLike[str], *, replace: bool = False, sync
             if sync:
                 sync_tree(temporary)
             old = _move_away(target) if replace else None
-            temporary.rename(target)
+            _rename_folder(temporary, target)
             if sync:
                 sync_folder(target.parent)
             if old is not None:
@@ -383,6 +383,15 @@ def atomic_folder(target: str | os.PathLike[str], *, replace: bool = False, sync
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _rename_folder(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        raise FileExistsError(errno.EEXIST, "folder was made by another process meanwhile", str(target)) from error
 
 
 def _move_away(target: Path) -> Path | None:

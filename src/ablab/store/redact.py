@@ -1,0 +1,184 @@
+"""Secrets are never stored: what looks like one is replaced before it is written or shown.
+
+A value counts as secret by the name it stands under (TOKEN, SECRET, PASSWORD, ...), by its shape (hf_..., sk-...,
+AKIA...), or because a variable of the environment or a `.env` file holds it under such a name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+#: What stands where a secret was.
+HIDDEN = "[redacted]"
+
+#: Words that make a name secret wherever they stand in it.
+_ALWAYS = re.compile(
+    r"(?<![a-z0-9])(?:[a-z0-9]*passw(?:or)?d|passwd|passphrase|(?<=_)pwd|credentials?|authorization|secrets?|cookies?|"
+    r"(?:api|access|private|account|encryption|signing|ssh|auth|wandb|openai|anthropic|azure|aws|comet)_?key|"
+    r"(?:access|auth|api|bearer|refresh|session|hf|hub|github|gitlab|huggingface|wandb|id|oauth|personal)_?token)"
+    r"(?![a-z0-9])"
+)
+#: Names of variables, by custom in capitals.
+_VARIABLE = re.compile(r"(?:[A-Z0-9_]*_)?(?:TOKEN|PASS|PAT)(?:_[A-Z0-9_]+)?")
+#: A "token" in lower case may be one of a vocabulary: then its value decides.
+_PERHAPS = re.compile(r"(?<![a-z0-9])token$")
+_VOCABULARY = re.compile(
+    r"(?<![a-z0-9])(?:bos|eos|pad|unk|mask|sep|cls|image|img|video|audio|special|begin|start|end|first|last|next|new|"
+    r"prompt|document|separator|per|of|query|target|stop|fill|user|system|assistant)_token$"
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+#: Token shapes of common services; each is long and particular enough not to hit ordinary text.
+_SHAPES = re.compile(
+    r"""
+      hf_[A-Za-z0-9]{20,}                                   # Hugging Face
+    | api_org_[A-Za-z0-9]{20,}
+    | sk-(?=[A-Za-z_\-]*\d)[A-Za-z0-9_\-]{20,}              # OpenAI, Anthropic, OpenRouter
+    | gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}
+    | glpat-[A-Za-z0-9_\-]{16,}                             # GitLab
+    | (?:AKIA|ASIA)[A-Z0-9]{16}                             # AWS
+    | AIza[A-Za-z0-9_\-]{35}                                # Google
+    | ya29\.[A-Za-z0-9_\-]{20,}
+    | xox[abeoprs]-[A-Za-z0-9\-]{10,}                       # Slack
+    | pypi-[A-Za-z0-9_\-]{32,}
+    | wandb_v1_[A-Za-z0-9_\-]{20,}
+    | eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}          # JSON web token
+    | -----BEGIN[ A-Z]*PRIVATE[ ]KEY-----.*?(?:-----END[ A-Z]*PRIVATE[ ]KEY-----|\Z)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BOUNDED = re.compile(rf"(?<![A-Za-z0-9_])(?:{_SHAPES.pattern})", re.VERBOSE | re.DOTALL)
+#: `https://user:password@host`, and `NAME=value`, `--name value`, `name: value` with a secret's name.
+_LOGIN = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
+_ASSIGNED = re.compile(
+    r"(?<![\w.\-])(?P<name>-{0,2}[A-Za-z_][\w.\-]*)(?P<by>[\"']?\s*[=:]\s*|\s+)"
+    r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|(?:Bearer\s+|Basic\s+)?[^\s,;&\"'}\])]+)"
+)
+#: A shorter value of a variable would hide ordinary words.
+_SHORTEST = 6
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what stands under a name is secret: HF_TOKEN, wandbApiKey, db.password; not tokens, not eos_token."""
+    return bool(_ALWAYS.search(_words(name)) or _VARIABLE.fullmatch(name))
+
+
+def hides(name: str, value: str) -> bool:
+    """Whether a text under a name is to be hidden; under a mere `token`, one that is no word, number or mark."""
+    if not value or value == HIDDEN:
+        return False
+    if is_secret_name(name):
+        return True
+    words = _words(name)
+    if not _PERHAPS.search(words) or _VOCABULARY.search(words):
+        return False
+    return len(value) >= _SHORTEST and bool(re.fullmatch(r"(?=.*\d)[\w.\-+/=~]*[A-Za-z][\w.\-+/=~]*", value))
+
+
+def _words(name: str) -> str:
+    return re.sub(r"[.\-\s]+", "_", _CAMEL.sub("_", name)).lower()
+
+
+def known_secrets(
+    *, environment: Mapping[str, str] | None = None, files: Iterable[str | os.PathLike[str]] = (".env",)
+) -> tuple[str, ...]:
+    """Return the values that variables and `.env` files hold under secret names, longest first.
+
+    Args:
+        environment: variables by name; None means this process's.
+        files: files of NAME=value lines; missing ones are skipped.
+    """
+    variables = dict(os.environ if environment is None else environment)
+    found = {value for name, value in variables.items() if is_secret_name(name)}
+    for file in files:
+        # Everything in such a file is private by custom, but a short setting is an ordinary word elsewhere.
+        found |= {value for name, value in read_env(file).items() if is_secret_name(name) or len(value) >= 16}
+    return _usable(found)
+
+
+def _usable(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return the values that can be searched for in any text without hiding ordinary words, longest first."""
+    return tuple(sorted((s for s in set(secrets) if len(s) >= _SHORTEST and s not in HIDDEN), key=len, reverse=True))
+
+
+def read_env(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the variables of a `.env` file; a missing or unreadable file has none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    variables = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            variables[name.strip()] = value.strip().strip("\"'")
+    return variables
+
+
+def redact(value: Any, *, secrets: Iterable[str] | None = None) -> Any:
+    """Return `value` without secrets; dictionaries, lists, tuples and strings are walked, the rest is as it was.
+
+    Args:
+        value: anything that will be stored or shown.
+        secrets: values to hide wherever they occur; None means `known_secrets()`.
+    """
+    known = known_secrets() if secrets is None else _usable(secrets)
+    return _walk(value, known)
+
+
+def _walk(value: Any, known: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return _clean(value, known)
+    if isinstance(value, Mapping):
+        return {_clean(k, known) if isinstance(k, str) else k: _entry(k, v, known) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_walk(item, known) for item in _hide_arguments(value)]
+        if isinstance(value, list):
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def _entry(key: Any, value: Any, known: tuple[str, ...]) -> Any:
+    if isinstance(key, str) and isinstance(value, str) and hides(key, value):
+        return HIDDEN
+    if isinstance(key, str) and value and not isinstance(value, bool | int | float | str) and is_secret_name(key):
+        return HIDDEN
+    return _walk(value, known)
+
+
+def _hide_arguments(items: Iterable[Any]) -> list[Any]:
+    """Hide the item after `--token` and the like, so that a command line can be stored."""
+    hidden: list[Any] = []
+    option = ""
+    for item in items:
+        text = item if isinstance(item, str) else ""
+        hidden.append(HIDDEN if option and text and not text.startswith("--") and hides(option, text) else item)
+        option = text.lstrip("-") if text.startswith("--") and "=" not in text else ""
+    return hidden
+
+
+def _clean(text: str, known: tuple[str, ...]) -> str:
+    for secret in known:
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
+    text = _BOUNDED.sub(HIDDEN, text)
+    if "://" in text:
+        text = _LOGIN.sub(rf"\1:{HIDDEN}@", text)
+    return _ASSIGNED.sub(_hide_assigned, text) if "=" in text or ":" in text or "--" in text else text
+
+
+def _hide_assigned(match: re.Match[str]) -> str:
+    name, by, value = match["name"], match["by"], match["value"]
+    # "the password was" is prose: a space assigns only after an option.
+    if not by.strip() and not name.startswith("--"):
+        return match[0]
+    quote = value[0] if value[0] in "\"'" else ""
+    bare = value.strip(quote) if quote else value
+    if bare.startswith(HIDDEN[:-1]) or not hides(name.lstrip("-"), bare):
+        return match[0]
+    return f"{name}{by}{quote}{HIDDEN}{quote}"
