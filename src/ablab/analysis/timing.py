@@ -1,0 +1,188 @@
+"""Where the time of a run went, step statistics, and whether timings may be compared at all.
+
+Every second of a run has a name and they sum to its wall clock; a step took what it took on the machine as it was, so
+runs that shared a machine with others are marked and a speed between marked and unmarked runs is contention, not
+speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ablab.analysis.results import Results, RunRecord
+from ablab.contract.result import TIMES
+
+#: Share of a run's wall clock another run must overlap with before the machine counts as shared.
+LEAST_OVERLAP = 0.01
+#: Share of the wall clock that may stay without a name before an account counts as incomplete.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The named seconds of one run.
+
+    Args:
+        seconds: by name, in the order of `ablab.contract.result.TIMES`, names of a task's own last.
+        wall: seconds from first to last sign of life over all attempts; the sum of names where unknown.
+    """
+
+    key: str
+    seconds: Mapping[str, float]
+    wall: float
+
+    @property
+    def named(self) -> float:
+        """Sum of the named seconds."""
+        return sum(self.seconds.values())
+
+    @property
+    def unnamed(self) -> float:
+        """Wall-clock seconds without a name; negative when names overlap."""
+        return self.wall - self.named
+
+    @property
+    def complete(self) -> bool:
+        """Whether the names account for the wall clock within `TOLERANCE` or one second."""
+        return abs(self.unnamed) <= max(1.0, TOLERANCE * self.wall)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each name in the wall clock (0 to 1)."""
+        whole = self.wall or 1.0
+        return {name: seconds / whole for name, seconds in self.seconds.items()}
+
+
+def account(record: RunRecord) -> Account | None:
+    """Return where a run's time went; None before it has any."""
+    if not record.time:
+        return None
+    names = [*(name for name in TIMES if name in record.time), *(n for n in record.time if n not in TIMES)]
+    seconds = {name: record.time[name] for name in names}
+    wall = record.wall
+    return Account(key=record.key, seconds=seconds, wall=sum(seconds.values()) if wall is None else wall)
+
+
+def overlaps(records: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
+    """Return, for every run that shared its machine, the keys of the runs it shared it with.
+
+    Attempts are swept by their start, so the cost grows with the overlaps there are, not with all pairs.
+    """
+    spans = sorted(((span, key) for key, record in records.items() for span in record.spans), key=lambda s: s[0].start)
+    seconds: dict[str, dict[str, float]] = {}
+    active: list[tuple[int, str]] = []
+    for index, (span, key) in enumerate(spans):
+        active = [(i, other) for i, other in active if spans[i][0].end > span.start]
+        for i, other in active:
+            shared = spans[i][0].overlap(span)
+            if shared > 0 and other != key:
+                seconds.setdefault(key, {})[other] = seconds.get(key, {}).get(other, 0.0) + shared
+                seconds.setdefault(other, {})[key] = seconds.get(other, {}).get(key, 0.0) + shared
+        active.append((index, key))
+    found = {}
+    for key, others in seconds.items():
+        least = LEAST_OVERLAP * (records[key].wall or 0.0)
+        telling = tuple(other for other, shared in others.items() if shared >= least)
+        if telling:
+            found[key] = telling
+    return found
+
+
+def mark_shared(records: Mapping[str, RunRecord]) -> dict[str, RunRecord]:
+    """Return the records with `shared` and `shared_with` filled from their spans; a mark of the worker stays."""
+    found = overlaps(records)
+    return {
+        key: replace(record, shared=record.shared or key in found, shared_with=found.get(key, ()))
+        for key, record in records.items()
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Step time of one stage of one arm and seed.
+
+    Args:
+        median, p95: seconds a step, without the first `excluded` steps.
+        per_second: samples, tokens or steps a second as the stage counts them.
+        shared: other runs used the machine meanwhile: the figure is not the arm's own speed.
+    """
+
+    experiment: str
+    seed: int
+    stage: str
+    median: float | None
+    p95: float | None
+    per_second: float | None
+    excluded: int
+    shared: bool
+    shared_with: tuple[str, ...]
+    device: str
+
+
+def speeds(results: Results, *, stage: str | None = None) -> list[Speed]:
+    """Return the step statistics of every finished run with steps, one row an arm and seed."""
+    rows = []
+    for arm in results.arms:
+        for name, key in arm.runs.items():
+            record = results.runs.get(key)
+            if record is None or not record.step_times or stage not in (None, name):
+                continue
+            times = record.step_times
+            rows.append(
+                Speed(
+                    experiment=arm.experiment,
+                    seed=arm.seed,
+                    stage=name,
+                    median=times.get("median"),
+                    p95=times.get("p95"),
+                    per_second=times.get("per_second"),
+                    excluded=int(times.get("excluded", 0)),
+                    shared=record.shared,
+                    shared_with=record.shared_with,
+                    device=record.device or (record.numerics.device_name if record.numerics is not None else ""),
+                )
+            )
+    return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedRatio:
+    """Median step time of a variant over its baseline's, same seed and stage; below 1 is faster.
+
+    `comparable` is False where either run shared its machine or the devices differ, and `reason` says so.
+    """
+
+    variant: str
+    seed: int
+    stage: str
+    ratio: float
+    comparable: bool
+    reason: str
+
+
+def speed_ratios(results: Results, baseline: str, variants: tuple[str, ...]) -> list[SpeedRatio]:
+    """Return the step-time ratio of every variant and seed to the baseline of the same seed."""
+    rows = {(row.experiment, row.seed, row.stage): row for row in speeds(results) if row.median}
+    found = []
+    for (experiment, seed, stage), row in rows.items():
+        base = rows.get((baseline, seed, stage))
+        if experiment not in variants or base is None or not base.median or not row.median:
+            continue
+        reason = ""
+        if row.shared or base.shared:
+            sharing = [each.experiment for each in (base, row) if each.shared]
+            reason = f"{' and '.join(sharing)} shared the machine with other runs: this is contention, not speed"
+        elif row.device != base.device:
+            reason = f"measured on different devices ({base.device} and {row.device})"
+        found.append(
+            SpeedRatio(
+                variant=experiment,
+                seed=seed,
+                stage=stage,
+                ratio=row.median / base.median,
+                comparable=not reason,
+                reason=reason,
+            )
+        )
+    return found

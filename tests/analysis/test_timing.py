@@ -1,0 +1,90 @@
+"""Time that adds up, and timings that may not be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from ablab.analysis.results import Span
+from ablab.analysis.timing import account, mark_shared, overlaps, speed_ratios, speeds
+
+
+def test_named_seconds_sum_to_the_wall_clock(record: Callable) -> None:
+    time = {"validation": 40.0, "forward-backward": 50.0, "start-up": 8.0, "other": 2.0}
+    found = account(record("a", time=time, spans=(Span(start=0, end=60), Span(start=100, end=140))))
+    assert found is not None
+    assert list(found.seconds) == ["start-up", "forward-backward", "validation", "other"]
+    assert found.wall == found.named == 100 and found.complete
+    assert found.shares["validation"] == pytest.approx(0.4)
+    assert sum(found.shares.values()) == pytest.approx(1.0)
+
+
+def test_an_account_that_leaves_time_out_is_not_complete(record: Callable) -> None:
+    # 49 % of the log's wall clock lay outside its timed steps.
+    found = account(record("a", time={"forward-backward": 8300.0}, spans=(Span(start=0, end=16287),)))
+    assert found is not None and not found.complete
+    assert found.unnamed == pytest.approx(7987)
+    assert account(record("b")) is None
+
+
+def test_runs_side_by_side_are_marked_and_runs_alone_are_not(record: Callable) -> None:
+    runs = {
+        "one": record("one", spans=(Span(start=0, end=100, host="gpu1"),)),
+        "two": record("two", spans=(Span(start=10, end=110, host="gpu1"),)),
+        "three": record("three", spans=(Span(start=110, end=200, host="gpu1"),)),
+        "elsewhere": record("elsewhere", spans=(Span(start=0, end=200, host="gpu2"),)),
+    }
+    assert overlaps(runs) == {"one": ("two",), "two": ("one",)}
+    marked = mark_shared(runs)
+    assert [key for key, run in marked.items() if run.shared] == ["one", "two"]
+
+
+def test_overlaps_agree_with_all_pairs(record: Callable) -> None:
+    import random
+
+    draw = random.Random(2)
+    runs = {}
+    for index in range(60):
+        start = draw.uniform(0, 500)
+        spans = tuple(Span(start=start + k * 40, end=start + k * 40 + draw.uniform(1, 60), host="h") for k in range(2))
+        runs[str(index)] = record(str(index), spans=spans)
+    expected = {}
+    for key, run in runs.items():
+        others = {
+            other: sum(a.overlap(b) for a in run.spans for b in theirs.spans)
+            for other, theirs in runs.items()
+            if other != key
+        }
+        telling = {other for other, seconds in others.items() if seconds > 0 and seconds >= 0.01 * run.wall}
+        if telling:
+            expected[key] = telling
+    assert {key: set(value) for key, value in overlaps(runs).items()} == expected
+
+
+def test_a_moment_of_overlap_is_not_sharing(record: Callable) -> None:
+    runs = {
+        "long": record("long", spans=(Span(start=0, end=1000),)),
+        "next": record("next", spans=(Span(start=999, end=2000),)),
+    }
+    assert overlaps(runs) == {}
+
+
+def test_a_speed_between_shared_and_alone_is_contention(make: Callable, record: Callable) -> None:
+    _, results = make({"GPT-01": [4.27], "GPT-02": [4.69], "GPT-03": [4.97]})
+    runs = {
+        "GPT-01": record("GPT-01", step_times={"median": 0.0837}, spans=(Span(start=0, end=16287),)),
+        "GPT-02": record("GPT-02", step_times={"median": 0.0835}, spans=(Span(start=0, end=16366),)),
+        "GPT-03": record("GPT-03", step_times={"median": 0.0769}, spans=(Span(start=20000, end=35318),)),
+    }
+    arms = tuple(replace(arm, runs={"train": arm.experiment}) for arm in results.arms)
+    results = replace(results, arms=arms, runs=mark_shared(runs))
+    assert [(row.experiment, row.shared) for row in speeds(results)] == [
+        ("GPT-01", True), ("GPT-02", True), ("GPT-03", False),
+    ]  # fmt: skip
+    ratio = speed_ratios(results, "GPT-01", ("GPT-03",))[0]
+    assert ratio.ratio == pytest.approx(0.0769 / 0.0837)
+    assert not ratio.comparable and "contention" in ratio.reason
+    alone = {key: replace(run, shared=False, spans=()) for key, run in runs.items()}
+    assert speed_ratios(replace(results, runs=alone), "GPT-01", ("GPT-03",))[0].comparable
