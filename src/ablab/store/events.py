@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Set
 from typing import Any, cast
 
 from ablab.contract.events import Event
 from ablab.store.files import (
+    HEADER,
     encode_line,
     mend_last_line,
     naming_full_disk,
@@ -90,7 +92,7 @@ class EventWriter:
             return
         if self._handle < 0:
             raise ValueError(f"{self._path}: the event file is closed")
-        data = b"".join(self._lines)
+        data = b"".join(self._lines if self._end else (HEADER, *self._lines))
         write_lines(self._handle, data, end=self._end, path=self._path)
         self._end += len(data)
         self._lines.clear()
@@ -126,11 +128,18 @@ def read_events(run: RunFolder, *, problems: list[str] | None = None) -> list[Ev
         own = read_attempt_events(run.attempt(number).events, problems=problems)
         resumed = [event.get("step", 0) for event in own if event.get("e") == "start"]
         if resumed:
-            merged = [event for event in merged if event.get("step", 0) <= min(resumed)]
+            # What an attempt logs again at the very step it resumed from counts once.
+            again = {(event.get("e"), event["step"]) for event in own if "step" in event and event.get("e") != "start"}
+            merged = [event for event in merged if not _is_superseded(event, min(resumed), again)]
         for event in own:
             event["attempt"] = number
         merged.extend(own)
     return merged
+
+
+def _is_superseded(event: Event, resumed: int, again: Set[tuple[str | None, int]]) -> bool:
+    step = event.get("step", 0)
+    return step > resumed or (event.get("e"), step) in again
 
 
 def tail_events(path: str | os.PathLike[str], n: int) -> list[Event]:

@@ -2,6 +2,7 @@
 
 Every file of the store goes through here. What a file means (its keys, its place) belongs to the other modules.
 
+A file of lines begins with a header, `{"format": 1}`, which its first writer adds and readers check and leave out.
 JSON is Python's: a float that is not finite is written as `NaN`, `Infinity` or `-Infinity` and reads back as such.
 """
 
@@ -24,6 +25,8 @@ from ablab.contract.failure import AblabError, DiskFullError, FailureKind
 
 #: Names of unfinished files and folders start with this; readers skip them and `gc` removes old ones.
 TEMPORARY = ".tmp-"
+#: First line of a file of lines; a file without one is of format 1.
+HEADER = b'{"format":1}\n'
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
@@ -237,7 +240,7 @@ def append_line(path: str | os.PathLike[str], obj: Any, *, sync: bool = False) -
     try:
         with locked(handle):
             end = mend_last_line(handle)
-            write_lines(handle, line, end=end, path=path)
+            write_lines(handle, line if end else HEADER + line, end=end, path=path)
         if sync:
             os.fsync(handle)
     finally:
@@ -342,6 +345,8 @@ def parse_lines(
     # An object that parses is complete, even where a person's editor left out the last newline.
     if last and (value := _parse(last)) is not None:
         found.append(value)
+    if found and found[0].keys() == {"format"}:
+        check_format(found.pop(0), path)
     return found
 
 

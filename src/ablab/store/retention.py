@@ -82,10 +82,10 @@ def removals(
 
     Args:
         store: the store.
-        pinned: keys of runs whose weights a pending run will read; inputs of unfinished runs that the store holds
-            are pinned by themselves.
+        pinned: keys (or names) of runs whose weights a pending run will read; inputs of unfinished runs that the
+            store holds are pinned by themselves.
         retention: what the study keeps.
-        runs: keys the retention speaks for; None means every run of the store.
+        runs: keys (or names) of the runs that the retention speaks for; None means every run of the store.
     """
     waiting, consumed = _consumers(store)
     pins = waiting | set(pinned)
@@ -93,9 +93,10 @@ def removals(
     for run in store.runs():
         if _is_busy(run):
             continue
-        if run.done and (runs is None or run.key in runs):
+        if run.done and (runs is None or run.key in runs or run.name in runs):
             drop_all = not retention.intermediate and run.key in consumed
-            found += _checkpoints(run, retention, pinned=run.key in pins, drop_all=drop_all)
+            is_pinned = run.key in pins or run.name in pins
+            found += _checkpoints(run, retention, pinned=is_pinned, drop_all=drop_all)
         found += _remains(run.path, run, age=_REMAINS_IN_RUN)
     for folder in ("studies", "launches", "sources", "runs"):
         found += _remains(store.root / folder, None, age=_REMAINS, below=folder != "runs")
