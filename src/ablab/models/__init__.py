@@ -1,0 +1,1 @@
+"""Models by name, their parts and initialisations, and the fast pieces of a training step."""
