@@ -18,7 +18,12 @@ class Document(NamedTuple):
 
 
 def corrupt(
-    file: str | os.PathLike[str], row: int | None, problem: str, remedy: str = "mend or remove it", *, unit: str = "line"
+    file: str | os.PathLike[str],
+    row: int | None,
+    problem: str,
+    remedy: str = "mend or remove it",
+    *,
+    unit: str = "line",
 ) -> NoReturn:
     """Raise the DataError of a bad piece of data: file and row, what was found, what to do."""
     where = os.fspath(file) if row is None else f"{os.fspath(file)}, {unit} {row}"

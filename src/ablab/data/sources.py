@@ -120,9 +120,7 @@ def files_source(
         reader_of(path, field=field, documents=documents)
     return Source(
         name="files",
-        readers={
-            split: _chained(paths, field=field, documents=documents) for split, paths in given.items() if paths
-        },
+        readers={split: _chained(paths, field=field, documents=documents) for split, paths in given.items() if paths},
         bytes=_text_bytes(every),
         record={"files": [path.name for path in every], "documents": documents},
     )

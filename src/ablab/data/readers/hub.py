@@ -42,8 +42,8 @@ class HubSet:
         """
         library = _library()
         with self._explained():
-            return tuple(library.get_dataset_split_names(self.name, self.subset, revision=self.revision))
-        raise AssertionError("unreachable")
+            names = tuple(library.get_dataset_split_names(self.name, self.subset, revision=self.revision))
+        return names
 
     def read(self, split: str, *, field: str = "text", streaming: bool = False) -> Iterator[Document]:
         """Yield the texts of one split; rows count from 1.
