@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from ablab.analysis.verdicts import judge
+from ablab.study.schema import Criterion
 
 Make = Callable[..., tuple]
 
@@ -248,3 +250,19 @@ def test_false_verdicts_over_many_studies_stay_below_alpha(make: Make, n: int) -
             arms[name] = list(base * 1.05 * np.exp(rng.normal(0, 0.02, size=n)))
         wrong += any(variant.verdict != "undecided" for variant in only(make, arms).variants)
     assert wrong / 300 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_an_exploratory_comparison_without_criterion_shows_effects_and_gives_no_verdict(make: Make) -> None:
+    study, results = make({"A": [20.0, 21.0, 19.5], "x": [30.1, 31.0, 29.6]}, exploratory=True)
+    bare = replace(study.comparisons[0], criterion=Criterion(text="", conditions=()))
+    verdict = judge(replace(study, comparisons=(bare,)), results)[0]
+    variant = verdict.variants[0]
+    assert (variant.verdict, variant.code) == ("undecided", "exploratory")
+    assert variant.conditions[0].point == pytest.approx(math.exp(np.log([30.1 / 20, 31 / 21, 29.6 / 19.5]).mean()))
+    assert variant.conditions[0].low < variant.conditions[0].point < variant.conditions[0].high
+    assert verdict.text.startswith("Exploratory") and " met" not in verdict.text
+    negative = make({"A": [0.0, 0.1, 0.2], "x": [-1.0, 1.0, 2.0]})
+    assert (
+        judge(replace(negative[0], comparisons=(bare,)), negative[1])[0].variants[0].conditions[0].quantity
+        == "difference"
+    )

@@ -29,6 +29,7 @@ Code = Literal[
     "diverged",  # a seed ended in a loss that is not finite
     "not-sensitive",  # a control is not told apart
     "control-pending",  # a control has no verdict yet
+    "exploratory",  # the comparison has no criterion and is shown without a verdict
 ]
 
 
@@ -37,7 +38,8 @@ class ConditionVerdict:
     """One condition of the criterion for one variant.
 
     Args:
-        text: the condition as written, for example `val/perplexity ratio <= 1.05`.
+        text: the condition as written, for example `val/perplexity ratio <= 1.05`; without a criterion what is shown,
+            `val/perplexity ratio`.
         point, low, high: estimate and interval on the condition's own scale; low and high None without interval.
         level: confidence of the interval (0 to 1), that of the variant's Holm step.
         n: independent values behind it.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ablab.analysis.caveats import caveats
-from ablab.analysis.effects import Effect, effect
+from ablab.analysis.effects import Effect, effect, metric_and_checkpoint
 from ablab.analysis.holm import Step, holm
 from ablab.analysis.intervals import same, seeds_to_decide
 from ablab.analysis.judgement import (
@@ -26,7 +26,7 @@ from ablab.analysis.judgement import (
 )
 from ablab.analysis.results import Results
 from ablab.analysis.wording import condition_text, interval_text, missing_text, names, number, seeds_text
-from ablab.study.schema import Comparison, Criterion, Study
+from ablab.study.schema import Comparison, Condition, Criterion, Study
 
 
 def judge(study: Study, results: Results) -> list[ComparisonVerdict]:
@@ -51,6 +51,8 @@ def judge_comparison(study: Study, comparison: Comparison, results: Results) -> 
         *(_control(study, results, comparison, name, "fail") for name in comparison.fail_controls),
         *(_control(study, results, comparison, name, "pass") for name in comparison.pass_controls),
     ]
+    if not comparison.criterion.conditions:
+        controls = []
     sensitive = _sensitive(controls)
     held = tuple(_held_back(variant, controls, sensitive) for variant in variants)
     verdict = ComparisonVerdict(
@@ -70,7 +72,17 @@ def judge_comparison(study: Study, comparison: Comparison, results: Results) -> 
 
 
 def _effects(results: Results, comparison: Comparison, name: str) -> list[Effect]:
-    return [effect(results, comparison, name, condition) for condition in comparison.criterion.conditions]
+    conditions = comparison.criterion.conditions or (_shown_only(results, comparison),)
+    return [effect(results, comparison, name, condition) for condition in conditions]
+
+
+def _shown_only(results: Results, comparison: Comparison) -> Condition:
+    """Return what an exploratory comparison without a criterion shows: the ratio where it has a meaning."""
+    metric, at = metric_and_checkpoint(comparison.metric, comparison.at)
+    numbers = [value for name in comparison.arms for value in results.values(name, metric, at).values()]
+    if numbers and min(numbers) > 0:
+        return Condition(metric=comparison.metric, quantity="ratio", operator="<=", number=1.0)
+    return Condition(metric=comparison.metric, quantity="difference", operator="<=", number=0.0)
 
 
 def _rank_p(effects: Iterable[Effect]) -> float:
@@ -97,6 +109,9 @@ def _variant(
     elif not step.reached and verdict != "undecided":
         reason = f"Holm's procedure stopped at {stopped}, which is undecided; alone, the criterion would be {verdict}"
         verdict, code = "undecided", "holm-stopped"
+    if not comparison.criterion.conditions:
+        conditions = tuple(_without_verdict(condition) for condition in conditions)
+        verdict, code, reason = "undecided", "exploratory", f"shown without a verdict: {conditions[0].reason}"
     missing = {arm: seeds for found in effects for arm, seeds in found.missing.items()}
     return VariantVerdict(
         experiment=name,
@@ -112,6 +127,19 @@ def _variant(
         seeds_needed=_seeds_needed(conditions) if code == "includes-margin" else None,
         caveats=notes,
         keys=tuple(dict.fromkeys(key for found in effects for key in found.keys)),
+    )
+
+
+def _without_verdict(condition: ConditionVerdict) -> ConditionVerdict:
+    """Keep estimate and interval of a condition that no criterion stands behind."""
+    if condition.point is None or condition.low is None or condition.high is None or condition.level is None:
+        reason = condition.reason
+    else:
+        drawn = interval_text(condition.low, condition.high, condition.level)
+        reason = f"{condition.quantity} {number(condition.point)}, {drawn}, n = {condition.n}"
+    text = f"{condition.metric} {condition.quantity}"
+    return replace(
+        condition, verdict="undecided", code="exploratory", reason=reason, text=text, p=None, seeds_needed=None
     )
 
 
@@ -282,9 +310,8 @@ def _comparison_text(verdict: ComparisonVerdict) -> str:
     for variant in verdict.variants:
         absent = missing_text(variant.missing)
         provisional = f" Provisional: {absent}." if absent and variant.verdict != "undecided" else ""
-        parts.append(
-            f"{variant.experiment}: {verdict.criterion} {variant.verdict}. {_sentence(variant.reason)}{provisional}"
-        )
+        said = f"{verdict.criterion} {variant.verdict}. " if verdict.criterion else ""
+        parts.append(f"{variant.experiment}: {said}{_sentence(variant.reason)}{provisional}")
     return " ".join(parts)
 
 
