@@ -1,0 +1,164 @@
+"""Makes typed stages of an experiment's merged configuration: kinds, parameters, and the sections each stage reads.
+
+Work is shared: a stage whose raw blocks are those of another experiment's is the same `Stage` object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ablab.contract.base import Strict
+from ablab.contract.kinds import STAGE_KEYS, stage_kinds
+from ablab.contract.task import StageSpec, TaskSpec
+from ablab.study.document import STAGE_NAME
+from ablab.study.merging import Merger, without
+from ablab.study.needs import Declared, Needs, Placed
+from ablab.study.problems import Mark, Problems, listed, nearest, shown
+from ablab.study.schema import Need, Stage
+from ablab.study.validation import Validator
+from ablab.study.yaml12 import Block, Items
+
+EMPTY = Block()
+
+
+class Pipelines:
+    """Makes the stages of experiments, each distinct piece once."""
+
+    def __init__(self, task: TaskSpec, *, validator: Validator, merger: Merger, problems: Problems) -> None:
+        self.task = task
+        self.kinds = stage_kinds(task)
+        self.needs = Needs(problems)
+        self._validator = validator
+        self._merger = merger
+        self._problems = problems
+        self._section_keys = frozenset(task.sections)
+        self._not_parameters = frozenset((*STAGE_KEYS, *task.sections))
+        self._declared: dict[tuple[str, int], tuple[Declared | None, Any]] = {}
+        self._stages: dict[tuple[int, ...], tuple[Stage | None, object]] = {}
+
+    def stages(self, name: str, config: Block, mark: Mark) -> tuple[Stage, ...]:
+        """Return the stages of experiment `name`, inputs before what needs them; problems are noted."""
+        pipeline = config.get("pipeline", EMPTY)
+        if not isinstance(pipeline, Block):
+            self._problems.add(config.marks["pipeline"], f"expected a mapping of stages, found {shown(pipeline)}")
+            return ()
+        for section, model in self.task.sections.items():
+            self._validator.validate(model, config.get(section, EMPTY), _mark(config, section, mark))
+        declared = self.declared(pipeline)
+        if not declared:
+            self._problems.add(_mark(config, "pipeline", mark), "every stage is removed; an experiment needs one")
+        made = [self._stage(placed, config, mark) for placed in self.needs.order(name, declared)]
+        return tuple(stage for stage in made if stage is not None)
+
+    def declared(self, pipeline: Block) -> list[Declared]:
+        """Return the stages a raw pipeline declares; a stage set to null is removed."""
+        found = []
+        for name, raw in pipeline.items():
+            if raw is None:
+                continue
+            known = self._declared.get((name, id(raw)))
+            if known is None:
+                known = (self._declare(name, raw, pipeline.marks[name]), raw)
+                self._declared[name, id(raw)] = known
+            if known[0] is not None:
+                found.append(known[0])
+        return found
+
+    def type_stage(
+        self, declared: Declared, config: Block, mark: Mark, *, needs: tuple[Need, ...] = ()
+    ) -> Stage | None:
+        """Return a stage with its sections and parameters typed, or None after noting what is wrong."""
+        sections = self._sections(declared, config, mark)
+        # A stage that stands only in the task's own pipeline has no line; the experiment that lacks it has.
+        place = mark.child(f"pipeline.{declared.name}") if declared.mark.line is None else declared.mark
+        parameters = self._validator.validate(declared.spec.parameters, declared.parameters, place)
+        if parameters is None or len(sections) < len(declared.spec.sections):
+            return None
+        return Stage(
+            name=declared.name,
+            kind=declared.spec.kind,
+            spec=declared.spec,
+            needs=needs,
+            sections=sections,
+            parameters=parameters,
+        )
+
+    def _sections(self, declared: Declared, config: Block, mark: Mark) -> dict[str, Strict]:
+        """Return the sections a stage reads, typed, with its own overrides; an invalid one is noted and left out."""
+        sections: dict[str, Strict] = {}
+        for section in declared.spec.sections:
+            raw, place = config.get(section, EMPTY), _mark(config, section, mark)
+            if section in declared.overrides:
+                over, place = declared.overrides[section], declared.overrides.marks[section]
+                raw = self._merger.merge(raw, over) if isinstance(over, Block) and isinstance(raw, Block) else over
+            typed = self._validator.validate(self.task.sections[section], raw, place)
+            if typed is not None:
+                sections[section] = typed
+        return sections
+
+    def _declare(self, name: str, raw: Any, mark: Mark) -> Declared | None:
+        if not STAGE_NAME.match(name):
+            self._problems.add(mark, f"a stage's name is letters, digits, - and _; found {name!r}")
+            return None
+        if not isinstance(raw, Block):
+            self._problems.add(mark, f"expected a mapping of the stage's parameters, found {shown(raw)}")
+            return None
+        spec = self._kind(name, raw, mark)
+        if spec is None:
+            return None
+        overrides = Block()
+        for key in raw:
+            if key not in self._section_keys or raw[key] is None:
+                continue
+            overrides[key], overrides.marks[key] = raw[key], raw.marks[key]
+            if key not in spec.sections:
+                reads = f"it reads {listed(spec.sections)}"
+                self._problems.add(raw.marks[key], f"a {spec.kind} stage does not read the section {key!r}; {reads}")
+        return Declared(
+            name=name,
+            spec=spec,
+            needs=self._written_needs(raw),
+            overrides=overrides,
+            parameters=without(raw, self._not_parameters),
+            mark=mark,
+        )
+
+    def _kind(self, name: str, raw: Block, mark: Mark) -> StageSpec | None:
+        kind = raw.get("kind", name)
+        spec = self.kinds.get(kind) if isinstance(kind, str) else None
+        if spec is None:
+            what = f"unknown stage kind {shown(kind)}" if "kind" in raw else f"no stage kind is called {name!r}"
+            how = "" if "kind" in raw else "; a stage of another name says its `kind:`"
+            hint = nearest(kind, self.kinds) if isinstance(kind, str) else None
+            message = f"{what}; kinds of {self.task.name}: {listed(self.kinds)}{how}"
+            self._problems.add(raw.marks.get("kind", mark), message, hint)
+        return spec
+
+    def _written_needs(self, raw: Block) -> tuple[tuple[str, Mark], ...] | None:
+        written = raw.get("needs")
+        if written is None:
+            return None
+        mark = raw.marks["needs"]
+        if isinstance(written, str):
+            return ((written, mark),)
+        if isinstance(written, Items) and all(isinstance(item, str) for item in written):
+            return tuple(zip(written, written.marks, strict=True))
+        self._problems.add(mark, f"expected a list of stages ([experiment.]stage[@last|@best]), found {shown(written)}")
+        return None
+
+    def _stage(self, placed: Placed, config: Block, mark: Mark) -> Stage | None:
+        declared = placed.declared
+        raws = [config.get(section, EMPTY) for section in declared.spec.sections]
+        key = (id(declared), id(placed.needs), *map(id, raws))
+        known = self._stages.get(key)
+        if known is None:
+            known = (self._make(placed, config, mark), (placed, raws))
+            self._stages[key] = known
+        return known[0]
+
+    def _make(self, placed: Placed, config: Block, mark: Mark) -> Stage | None:
+        return self.type_stage(placed.declared, config, mark, needs=placed.needs)
+
+
+def _mark(config: Block, key: str, mark: Mark) -> Mark:
+    return config.marks[key] if key in config.marks else mark.child(key)
