@@ -49,10 +49,10 @@ class TokenWindows:
         Raises:
             IndexError: an id is not within 0 to samples - 1.
         """
-        ids = np.asarray(ids, dtype=np.int64)
-        if len(ids) and not (ids.min() >= 0 and ids.max() < self.samples):
-            raise IndexError(f"window ids must lie in 0..{self.samples - 1}, found {ids.min()}..{ids.max()}")
-        return self.tokens.gather(ids * self.context, self.context + 1)
+        wanted = np.asarray(ids).astype(np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.samples):
+            raise IndexError(f"window ids must lie in 0..{self.samples - 1}, found {wanted.min()}..{wanted.max()}")
+        return self.tokens.gather(wanted * self.context, self.context + 1)
 
     def tail(self) -> npt.NDArray[np.int64]:
         """Return the tokens after the last whole window with the one before them, int64; one token when none is left.

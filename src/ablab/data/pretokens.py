@@ -1,9 +1,12 @@
 """GPT-2's split of text into words, as a standard-library pattern that is exact wherever it is used.
 
-The pattern of GPT-2 ("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+") needs Unicode classes
-that `re` lacks, so they are spelt out here from `unicodedata`. Libraries disagree on characters that newer Unicode
-versions added, therefore only characters that Unicode 3.2 (2002) knew with the same class as today count as known
-here; text with others goes to the tokenizer library.
+GPT-2's pattern is
+
+    's|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+
+
+and needs Unicode classes that `re` lacks, so they are spelt out here from `unicodedata`. Libraries disagree on
+characters that newer Unicode versions added, therefore only characters that Unicode 3.2 (2002) knew with the same
+class as today count as known here; text with others goes to the tokenizer library.
 """
 
 from __future__ import annotations

@@ -158,11 +158,15 @@ def hub_source(
         target = _OFFICIAL.get(split)
         if target == "train" or (official and target is not None and target not in readers):
             read = partial(hub.read, split, field=field, streaming=streaming)
-            readers[target] = (lambda read=read: join_articles(read())) if _is_wikitext(name, subset) else read
+            readers[target] = partial(_articles, read) if _is_wikitext(name, subset) else read
     if "train" not in readers:
         corrupt(name, None, f"it has no split 'train'; it has {', '.join(own)}", "choose another subset")
     record = {"hub": name, "subset": subset, "revision": revision, "splits": list(own)}
     return Source(name=name, readers=readers, record=record)
+
+
+def _articles(read: Reader) -> Iterator[Document]:
+    return join_articles(read())
 
 
 def _is_wikitext(name: str, subset: str | None) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablab import bundled
-from ablab.contract.failure import DataError
+from ablab.contract.failure import ConfigError, DataError
 from ablab.data.pretokens import gpt2_pretokens, pieces
 
 if TYPE_CHECKING:
@@ -121,7 +121,10 @@ class BytePairTokenizer:
         base.encode_special_tokens = True
         self.name = name
         self.vocabulary: int = base.get_vocab_size(with_added_tokens=True)
-        self.end_of_text: int = base.token_to_id(END_OF_TEXT)
+        end_of_text = base.token_to_id(END_OF_TEXT)
+        if end_of_text is None:
+            raise ConfigError(f"the tokenizer {name} has no token {END_OF_TEXT}")
+        self.end_of_text: int = end_of_text
         self._base = base
         self._words = _Words(base)
         self._table: list[bytes] | None = None
@@ -261,8 +264,6 @@ def tokenizer_from_json(text: str, *, name: str, source: str | os.PathLike[str] 
         base = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
         raise DataError(f"{source}: not a tokenizer ({error}); prepare again", file=str(source), row=None) from error
-    if base.token_to_id(END_OF_TEXT) is None:
-        raise DataError(f"{source}: no token {END_OF_TEXT}; prepare again", file=str(source), row=None)
     return BytePairTokenizer(base, name=name)
 
 

@@ -77,7 +77,8 @@ class HubSet:
                 return
             if field not in batch:
                 corrupt(place, None, f"no column {field!r}; {nearest_fields(field, batch)}", "set text_field")
-            for row, text in enumerate(batch[field], row + 1):
+            for text in batch[field]:
+                row += 1
                 yield Document(check_text(text, file=place, row=row, field=field, unit="row"), place, row)
 
     @contextlib.contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ablab.data.documents import Document, check_text, corrupt, nearest_fields
 
@@ -37,16 +38,17 @@ def read_parquet(path: str | os.PathLike[str], *, field: str = "text") -> Iterat
                     texts = batch.column(0).to_pylist()
                 except UnicodeDecodeError:
                     corrupt(name, row + _first_not_utf8(batch.column(0)), "the text is not UTF-8", unit="row")
-                for row, text in enumerate(texts, row + 1):
+                for text in texts:
+                    row += 1
                     yield Document(check_text(text, file=name, row=row, field=field, unit="row"), name, row)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         corrupt(name, row + 1 if row else None, f"not a readable parquet file ({reason})", "get it again", unit="row")
 
 
-def _first_not_utf8(column: object) -> int:
+def _first_not_utf8(column: Iterable[Any]) -> int:
     """Return which value of a column (from 1) cannot be decoded."""
-    for i, value in enumerate(column, 1):  # type: ignore[call-overload]
+    for i, value in enumerate(column, 1):
         try:
             value.as_py()
         except UnicodeDecodeError:

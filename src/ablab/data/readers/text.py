@@ -63,10 +63,9 @@ def _chapters(lines: Iterator[Line]) -> Iterator[list[Line]]:
     block: list[Line] = []
     size = 0
     for row, line in lines:
-        if _HEADING.fullmatch(line):
-            if size >= _SHORT:
-                yield block
-                block, size = [], 0
+        if size >= _SHORT and _HEADING.fullmatch(line):
+            yield block
+            block, size = [], 0
         block.append((row, line))
         size += len(line.strip())
     yield block
