@@ -139,6 +139,17 @@ class Data(Strict):
         "Text, JSONL or parquet files when source is files; relative to the study. Their content is in the key.",
         keyed=False,
     )
+    validation_files: tuple[str, ...] = setting(
+        (), "Files of the validation split, instead of a share of `files`; in the key by content.", keyed=False
+    )
+    test_files: tuple[str, ...] = setting(
+        (), "Files of the test split, instead of a share of `files`; in the key by content.", keyed=False
+    )
+    documents: Literal["file", "chapters", "paragraphs", "lines"] = setting(
+        "file",
+        "What a document of a text file is: the whole file, a chapter (from its heading line to the next), a paragraph "
+        "(between blank lines) or a line. Bundled corpora have their own rule.",
+    )
     subset: str | None = setting(None, "Configuration of a hub data set given as owner/name.")
     text_field: str = setting("text", "Field that holds the text in JSONL, parquet and hub rows.")
     tokenizer: Tokenizer = setting(default_factory=Tokenizer, description="How text becomes tokens.")
@@ -146,7 +157,7 @@ class Data(Strict):
     max_tokens: int | None = setting(
         None, "Stop the train split at the document that reaches this many tokens.", ge=1, unit="tokens"
     )
-    max_documents: int | None = setting(None, "Read no more documents than this.", ge=1)
+    max_documents: int | None = setting(None, "Read no more documents than this of each split of the source.", ge=1)
 
     @model_validator(mode="after")
     def _source_is_known(self) -> Data:
@@ -155,6 +166,8 @@ class Data(Strict):
             raise ValueError(f"unknown source {self.source!r}; known: {', '.join(named)}, or a hub id owner/name")
         if (self.source == "files") != bool(self.files):
             raise ValueError("give `files` with `source: files`, and only then")
+        if self.source != "files" and (self.validation_files or self.test_files):
+            raise ValueError("validation_files and test_files belong to `source: files`")
         if self.subset is not None and "/" not in self.source:
             raise ValueError(f"subset belongs to a hub data set given as owner/name; source is {self.source}")
         return self
@@ -203,7 +216,12 @@ def _references(sections: Sections, _: Any) -> list[DataReference]:
     if hub is not None:
         return [DataReference(kind="hub", name=hub[0], path="data.source")]
     if data.source == "files":
-        return [DataReference(kind="file", name=name, path=f"data.files[{i}]") for i, name in enumerate(data.files)]
+        given = {"files": data.files, "validation_files": data.validation_files, "test_files": data.test_files}
+        return [
+            DataReference(kind="file", name=name, path=f"data.{field}[{i}]")
+            for field, names in given.items()
+            for i, name in enumerate(names)
+        ]
     return [DataReference(kind="bundled", name=data.source, path="data.source")]
 
 
