@@ -218,11 +218,19 @@ def _references(sections: Sections, _: Any) -> list[DataReference]:
     if data.source == "files":
         given = {"files": data.files, "validation_files": data.validation_files, "test_files": data.test_files}
         return [
-            DataReference(kind="file", name=name, path=f"data.{field}[{i}]")
+            DataReference(kind="file", name=name, path=f"data.{field}[{i}] ({_format(name)})")
             for field, names in given.items()
             for i, name in enumerate(names)
         ]
     return [DataReference(kind="bundled", name=data.source, path="data.source")]
+
+
+def _format(name: str) -> str:
+    """Return how a file is read, by its suffix: the same bytes read otherwise are other data."""
+    suffixes = [part.lower() for part in name.rsplit("/", 1)[-1].split(".")[1:]]
+    if suffixes and suffixes[-1] in {"gz", "xz", "bz2"}:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in {"jsonl", "ndjson", "json", "parquet"} else "text"
 
 
 def _steps(_: Sections, parameters: Any) -> int | None:
