@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ablab.contract.failure import DataError
 from ablab.models.attention import causal_attention
 from ablab.models.dropout import dropout
 from ablab.models.initialization import headwise_orthogonal, named_generator, normal, orthogonal_rows
@@ -124,19 +125,24 @@ class GPT(nn.Module):
 
     def __init__(self, shape: Shape, *, seed: int, store_frozen: Literal["weights", "seed"] = "weights") -> None:
         super().__init__()
-        self.shape, self.seed, self.store_frozen = shape, seed, store_frozen
+        self.seed, self.store_frozen = seed, store_frozen
         self.gradient_checkpointing = False
         with torch.device("meta"):
-            self.tokens = nn.Embedding(shape.vocabulary, shape.width)
-            self.positions = nn.Embedding(shape.context, shape.width)
-            self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
-            self.norm = nn.LayerNorm(shape.width, bias=shape.bias)
-            self.head = None if shape.tied_head else nn.Linear(shape.width, shape.vocabulary, bias=False)
+            self.build(shape)
         self.to_empty(device="cpu")
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(initial(shape, name, tuple(parameter.shape), seed))
                 parameter.requires_grad_(not is_frozen(shape, name))
+
+    def build(self, shape: Shape) -> None:
+        """Make the modules, their weights undefined."""
+        self.shape = shape
+        self.tokens = nn.Embedding(shape.vocabulary, shape.width)
+        self.positions = nn.Embedding(shape.context, shape.width)
+        self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
+        self.norm = nn.LayerNorm(shape.width, bias=shape.bias)
+        self.head = None if shape.tied_head else nn.Linear(shape.width, shape.vocabulary, bias=False)
 
     @property
     def head_weight(self) -> Tensor:
@@ -212,22 +218,20 @@ class GPT(nn.Module):
             if is_frozen(shape, name) and name.endswith("weight") and is_query_key(name)
         }
 
-    def regenerate(self, recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Make the left-out tensors again; keys as from `regenerable`.
+    def regenerate(self, name: str, recipe: Mapping[str, Any]) -> Tensor:
+        """Make a left-out tensor again from its recipe.
 
         Raises:
-            ValueError: when a recipe is not this model's.
+            DataError: the model has no such tensor, or the recipe is of another initialisation.
         """
+        shape = self.shape
         known = {name: tuple(parameter.shape) for name, parameter in self.named_parameters()}
-        tensors = {}
-        for name, recipe in recipes.items():
-            found = (recipe.get("initialization"), recipe.get("scale"))
-            if name not in known or found != (self.shape.query_key, self.shape.query_key_scale):
-                raise ValueError(
-                    f"{name}: the checkpoint's recipe {dict(recipe)} is not of a {self.shape.query_key} model"
-                )
-            tensors[name] = initial(self.shape, name, known[name], int(recipe["seed"]))
-        return tensors
+        if name not in known or not is_query_key(name):
+            raise DataError(f"{name}: not a query or key projection of this model")
+        found = (recipe.get("initialization"), recipe.get("scale"))
+        if found != (shape.query_key, shape.query_key_scale):
+            raise DataError(f"{name}: made by {found}, but this model's is {(shape.query_key, shape.query_key_scale)}")
+        return initial(shape, name, known[name], int(recipe["seed"]))
 
 
 def is_query_key(name: str) -> bool:

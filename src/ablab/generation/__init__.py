@@ -1,0 +1,1 @@
+"""Decoding: from a model that scores the next token to text."""

@@ -1,0 +1,1 @@
+"""Scores with their definitions; they take numbers, texts or tensors and know no task."""
