@@ -34,6 +34,10 @@ class Context(Protocol):
         """Append an event (types in `ablab.contract.events`)."""
         ...
 
+    def flush(self) -> None:
+        """Bring the events so far to disk; called before a checkpoint that follows them becomes visible."""
+        ...
+
     def progress(self, done: float, total: float, *, unit: str = "") -> None:
         """Say how much of the whole work is done; throttled, cheap."""
         ...

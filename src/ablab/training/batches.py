@@ -1,0 +1,181 @@
+"""Which samples a step takes, and their batches made ahead of the loop by a thread.
+
+The training stream is the epochs' orders one after another, and step n takes samples [n x batch, (n + 1) x batch) of
+it: an epoch's last batch is filled from the next epoch, nothing is dropped, every batch is full, and a position is
+all that a resume needs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ablab.contract.failure import DataError
+from ablab.training.accumulation import share, split
+from ablab.training.task import Batch, Data
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBatch:
+    """The share of one step that this process computes, cut into micro-batches.
+
+    `offset` is the place of its first sample in the effective batch.
+    """
+
+    step: int
+    offset: int
+    ids: np.ndarray
+    micros: tuple[Mapping[str, Any], ...]
+    weights: tuple[float, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Place of each micro-batch's first sample in the effective batch."""
+        return tuple(self.offset + sum(self.sizes[:index]) for index in range(len(self.sizes)))
+
+    @property
+    def weight(self) -> float:
+        """What the loss of this share sums over (target tokens)."""
+        return sum(self.weights)
+
+
+class Stream:
+    """Sample ids by step: a pure function of (data, seed, batch)."""
+
+    def __init__(self, data: Data, *, seed: int, batch: int) -> None:
+        if data.samples < 1:
+            raise DataError("the training split holds no samples", samples=data.samples)
+        self.data, self.seed, self.batch = data, seed, batch
+        self._orders: dict[int, np.ndarray] = {}
+
+    def steps(self, epochs: float) -> int:
+        """Return the whole batches in so many epochs, at least one."""
+        return max(1, int(epochs * self.data.samples / self.batch + 1e-9))
+
+    def ids(self, step: int) -> np.ndarray:
+        """Return the sample ids of a step, int64 of shape (batch,)."""
+        parts, position, left = [], step * self.batch, self.batch
+        while left:
+            epoch, offset = divmod(position, self.data.samples)
+            part = self._order(epoch)[offset : offset + left]
+            parts.append(part)
+            position += len(part)
+            left -= len(part)
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            # Only the epochs one step can touch are kept: an order may be as large as the split.
+            self._orders = {key: order for key, order in self._orders.items() if key == epoch - 1}
+            self._orders[epoch] = self.data.order(self.seed, epoch)
+        return self._orders[epoch]
+
+
+def make_batch(stream: Stream, step: int, *, micro: int, rank: int = 0, size: int = 1) -> StepBatch:
+    """Return the micro-batches of one step for one process."""
+    offset, ids = share(stream.ids(step), rank=rank, size=size)
+    whole = aligned(stream.data.batch(ids, seed=stream.seed, step=step))
+    micros = tuple(split(whole, len(ids), micro))
+    weights = tuple(float(stream.data.weight(part)) for part in micros)
+    sizes = tuple(min(micro, len(ids) - low) for low in range(0, len(ids), micro))
+    return StepBatch(step=step, offset=offset, ids=ids, micros=micros, weights=weights, sizes=sizes)
+
+
+def aligned(batch: Batch) -> dict[str, Any]:
+    """Return the batch with floating-point tensors on 64-byte boundaries, as torch allocates them.
+
+    Matrix kernels may round differently by alignment, and memory that comes from numpy lies anywhere.
+    """
+    return {name: _align(value) for name, value in batch.items()}
+
+
+def _align(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point() and value.data_ptr() % 64:
+        return value.clone()
+    return value
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> Mapping[str, Any]:
+    """Return the batch on the device; the copy of pinned memory does not wait."""
+    if device.type == "cpu":
+        return batch
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+class Prefetcher(Generic[T]):
+    """Items of `make(n)` for n in a range, made by a thread a few ahead of their use.
+
+    The thread computes with one intra-op thread, so that it does not start a second team beside the training's. An
+    error in `make` is raised where the item is taken. Use as a context manager; leaving it ends the thread.
+    """
+
+    def __init__(self, make: Callable[[int], T], start: int, stop: int, *, ahead: int = 3) -> None:
+        self._make, self._range = make, range(start, stop)
+        self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=ahead)
+        self._closing = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ablab-prefetch", daemon=True)
+
+    def __enter__(self) -> Iterator[T]:
+        threads = torch.get_num_threads()
+        self._thread.start()
+        self._ready.wait()
+        if threads > 1:
+            # torch keeps one global value for threads yet to come and one per thread: restore the first.
+            torch.set_num_threads(threads)
+        return self._items()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        while self._thread.is_alive():
+            self._drain()
+            self._thread.join(timeout=0.05)
+        self._drain()
+
+    def _drain(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+    def _items(self) -> Iterator[T]:
+        for _ in self._range:
+            item, error = self._queue.get()
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]  # an item without error is a T
+
+    def _work(self) -> None:
+        if torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
+        self._ready.set()
+        for n in self._range:
+            try:
+                entry: tuple[T | None, BaseException | None] = (self._make(n), None)
+            except BaseException as error:
+                entry = (None, error)
+            if not self._offer(entry) or entry[1] is not None:
+                return
+
+    def _offer(self, entry: tuple[T | None, BaseException | None]) -> bool:
+        while not self._closing.is_set():
+            try:
+                self._queue.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False

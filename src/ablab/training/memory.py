@@ -1,0 +1,56 @@
+"""Telling out-of-memory from other errors, and our memory from other processes'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ablab.contract.failure import OutOfMemoryError
+
+#: What allocators say when memory runs out: torch's CPU allocator, the C++ and C libraries, cuBLAS, cuDNN.
+_SAYS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "std::bad_alloc",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "unable to allocate",
+    "could not create a memory object",
+)
+#: Memory of other processes on our GPU beyond which it is they who took it (a CUDA context alone is about half).
+FOREIGN_BYTES = 1 << 30
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that an allocation failed."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemoryError):
+        return True
+    if not isinstance(error, RuntimeError | OSError):
+        return False
+    text = str(error).lower()
+    return any(words in text for words in _SAYS)
+
+
+def foreign_gpu_bytes() -> int:
+    """Return the bytes of the current GPU that neither we nor our CUDA context hold; 0 without a GPU in use."""
+    if not torch.cuda.is_initialized():
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return max(0, total - free - torch.cuda.memory_reserved())
+
+
+@contextmanager
+def naming_size(name: str, size: int, **more: object) -> Iterator[None]:
+    """Turn an allocation failure of the enclosed work into an OutOfMemoryError with {name: size, **more} as detail."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error) or isinstance(error, OutOfMemoryError):
+            raise
+        first = str(error).strip().splitlines()
+        raise OutOfMemoryError(
+            f"memory ran out with {name} {size}: {first[0] if first else type(error).__name__}", **{name: size, **more}
+        ) from error

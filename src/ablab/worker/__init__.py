@@ -1,0 +1,1 @@
+"""The child process of one run: reads the order, dispatches the stage kind, turns any failure into a record."""
