@@ -71,6 +71,9 @@ class Order(Strict):
     folder: str = setting(..., "The run folder, absolute.")
     attempt: int = setting(1, "Number of this attempt; its files are in attempts/<n>/.", ge=1)
     resources: Resources = setting(default_factory=Resources)
+    revisions: dict[str, str] = setting(
+        default_factory=dict, description="Hub revisions of the study's lock file, by its names (dataset:owner/name)."
+    )
     numerics: Numerics | None = setting(None, "Set on resume: the record of the first attempt, to be kept.")
     mode: Literal["run", "probe", "rehearse"] = setting(
         "run", "probe: build, two steps, facts. rehearse: probe plus one validation and one checkpoint."
