@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Literal
 
 from ablab.contract.task import StageSpec, TaskSpec
@@ -25,7 +26,7 @@ class Comparisons:
         task: the task.
         names: names of all experiments, in order.
         kinds: stage kinds that occur in the study, for the metrics they yield.
-        addresses: paths a factor may name.
+        addresses: makes the paths a factor may name, called where a path is checked.
         validator: types entries.
         problems: where problems are noted.
     """
@@ -36,17 +37,21 @@ class Comparisons:
         *,
         names: Sequence[str],
         kinds: Iterable[StageSpec],
-        addresses: Addresses,
+        addresses: Callable[[], Addresses],
         validator: Validator,
         problems: Problems,
     ) -> None:
         self._names = names
         self._known = frozenset(names)
-        self._addresses = addresses
+        self._make_addresses = addresses
         self._validator = validator
         self._problems = problems
         declared = [metric.name for metric in task.metrics]
         self._metrics = list(dict.fromkeys([*declared, *(name for spec in kinds for name in spec.metrics)]))
+
+    @cached_property
+    def _addresses(self) -> Addresses:
+        return self._make_addresses()
 
     def comparisons(self, raw: Any, mark: Mark) -> tuple[Comparison, ...]:
         """Return the typed comparisons."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -31,8 +31,7 @@ class Found(NamedTuple):
         return self.field.annotation
 
 
-@cache
-def models_in(annotation: Hashable) -> tuple[type[BaseModel], ...]:
+def models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
     """Return the blocks a value of this type may be itself (through Optional, Union and Annotated)."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return (annotation,)
@@ -44,8 +43,7 @@ def models_in(annotation: Hashable) -> tuple[type[BaseModel], ...]:
     return ()
 
 
-@cache
-def item_models(annotation: Hashable) -> tuple[type[BaseModel], ...]:
+def item_models(annotation: Any) -> tuple[type[BaseModel], ...]:
     """Return the blocks that stand inside a list, tuple or mapping of this type."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
@@ -57,8 +55,7 @@ def item_models(annotation: Hashable) -> tuple[type[BaseModel], ...]:
     return tuple(model for part in typing.get_args(annotation) if part is not ... for model in models_in(part))
 
 
-@cache
-def is_open(annotation: Hashable) -> bool:
+def is_open(annotation: Any) -> bool:
     """Tell whether a value of this type may hold keys of the user's own (a mapping, or anything at all)."""
     if annotation is Any or annotation is dict:
         return True

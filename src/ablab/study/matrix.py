@@ -99,7 +99,7 @@ def value_text(value: Any) -> str:
 
 
 def _axes(raw: Block, addresses: Addresses, problems: Problems) -> list[Axis]:
-    axes = []
+    axes: list[Axis] = []
     written = raw["axes"]
     for path, values in written.items():
         mark = written.marks[path]
@@ -191,8 +191,7 @@ def _builder(axes: list[Axis], base: Block, merger: Merger, mark: Mark) -> Calla
             value = pipeline.get(unit[1]) if len(unit) == 2 else base.get(unit[0])
             for axis, index in zip(members[unit], chosen, strict=True):
                 over = axes[axis].overlay(index)
-                both = isinstance(value, Block) and isinstance(over, Block)
-                value = merger.merge(value, over) if both else over
+                value = merger.merge(value, over) if isinstance(value, Block) and isinstance(over, Block) else over
             known[unit, chosen] = value
         return value
 

@@ -25,10 +25,19 @@ class Declared:
     parameters: Block
     mark: Mark
 
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What decides needs and order: the same for stages that differ in parameters only."""
+        return (self.name, id(self.spec), self.needs)
+
 
 class Placed(NamedTuple):
-    """A stage in its place in the order of an experiment, with what it needs."""
+    """A stage in its place in the order of an experiment, with what it needs.
 
+    `position` is its place in the pipeline as written; `declared` is a stage of this shape.
+    """
+
+    position: int
     declared: Declared
     needs: tuple[Need, ...]
     marks: tuple[Mark, ...]
@@ -45,8 +54,8 @@ class Needs:
 
     def order(self, experiment: str, declared: Sequence[Declared]) -> tuple[Placed, ...]:
         """Return the stages of an experiment, each after those of its own that it needs."""
-        crossing = any("." in text for stage in declared for text, _ in stage.needs or ())
-        key = (experiment if crossing else None, *map(id, declared))
+        crossing = any("." in text for stage in declared if stage.needs for text, _ in stage.needs)
+        key = (experiment if crossing else None, *[stage.shape for stage in declared])
         placed = self._orders.get(key)
         if placed is None:
             placed = self._orders[key] = self._order(experiment, declared)
@@ -77,7 +86,7 @@ class Needs:
                     self._check_need(stage, need, mark, by_name, f"this experiment's: {listed(by_name)}")
             needs = tuple(need for need, _ in wants)
             needs = self._interned.setdefault(needs, needs)
-            placed[stage.name] = Placed(stage, needs, tuple(mark for _, mark in wants))
+            placed[stage.name] = Placed(index, stage, needs, tuple(mark for _, mark in wants))
         return self._sorted(placed)
 
     def _wants(self, experiment: str, stage: Declared, earlier: Sequence[Declared]) -> list[tuple[Need, Mark]]:
@@ -145,16 +154,13 @@ class Needs:
         done: list[Placed] = []
         left = dict(placed)
         while left:
-            for name, stage in left.items():
-                if not any(need.experiment is None and need.stage in left for need in stage.needs):
-                    break
-            else:
-                circle = _circle({name: self._own(stage) for name, stage in left.items()})
-                self._problems.add(
-                    left[circle[0]].declared.mark, f"stages need each other in a circle: {_arrows(circle)}"
-                )
+            ready = next((name for name, stage in left.items() if left.keys().isdisjoint(_own(stage))), None)
+            if ready is None:
+                circle = _circle({name: _own(stage) for name, stage in left.items()})
+                message = f"stages need each other in a circle: {_arrows(circle)}"
+                self._problems.add(left[circle[0]].declared.mark, message)
                 return (*done, *left.values())
-            done.append(left.pop(name))
+            done.append(left.pop(ready))
         return tuple(done)
 
     def _check_circles(self, experiments: set[str]) -> None:

@@ -12,7 +12,7 @@ from ablab.contract.kinds import STAGE_KEYS, stage_kinds
 from ablab.contract.task import StageSpec, TaskSpec
 from ablab.study.document import STAGE_NAME
 from ablab.study.merging import Merger, without
-from ablab.study.needs import Declared, Needs, Placed
+from ablab.study.needs import Declared, Needs
 from ablab.study.problems import Mark, Problems, listed, nearest, shown
 from ablab.study.schema import Need, Stage
 from ablab.study.validation import Validator
@@ -47,7 +47,8 @@ class Pipelines:
         declared = self.declared(pipeline)
         if not declared:
             self._problems.add(_mark(config, "pipeline", mark), "every stage is removed; an experiment needs one")
-        made = [self._stage(placed, config, mark) for placed in self.needs.order(name, declared)]
+        order = self.needs.order(name, declared)
+        made = [self._stage(declared[placed.position], placed.needs, config, mark) for placed in order]
         return tuple(stage for stage in made if stage is not None)
 
     def declared(self, pipeline: Block) -> list[Declared]:
@@ -146,18 +147,14 @@ class Pipelines:
         self._problems.add(mark, f"expected a list of stages ([experiment.]stage[@last|@best]), found {shown(written)}")
         return None
 
-    def _stage(self, placed: Placed, config: Block, mark: Mark) -> Stage | None:
-        declared = placed.declared
+    def _stage(self, declared: Declared, needs: tuple[Need, ...], config: Block, mark: Mark) -> Stage | None:
         raws = [config.get(section, EMPTY) for section in declared.spec.sections]
-        key = (id(declared), id(placed.needs), *map(id, raws))
+        key = (id(declared), id(needs), *map(id, raws))
         known = self._stages.get(key)
         if known is None:
-            known = (self._make(placed, config, mark), (placed, raws))
+            known = (self.type_stage(declared, config, mark, needs=needs), (declared, needs, raws))
             self._stages[key] = known
         return known[0]
-
-    def _make(self, placed: Placed, config: Block, mark: Mark) -> Stage | None:
-        return self.type_stage(placed.declared, config, mark, needs=placed.needs)
 
 
 def _mark(config: Block, key: str, mark: Mark) -> Mark:
