@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from ablab.study.schema import Stage, Study
 
 RunStatus = Literal["done", "running", "stopped", "failed", "waiting", "paused", "pending", "planned", "unresolved"]
+
+#: Shared by the runs that no sweep concerns; plans hold 10^5 runs.
+NOTHING_CHOSEN: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +35,10 @@ class Run:
         bytes: disk it is expected to leave.
         unresolved: hub names whose revision is unknown; such a run never starts.
         late: keys of select runs whose choice this run waits for.
+        chosen: what select runs chose for it, by path.
+        config: digest of the configuration alone, equal for runs that differ in seed and inputs only.
+        folder: name of its folder where the store has one; a run that another stage name made first keeps that name.
+        remaining: seconds a running run says it needs still.
     """
 
     key: str
@@ -44,12 +53,15 @@ class Run:
     bytes: int | None = None
     unresolved: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
-    chosen: dict[str, object] = field(default_factory=dict)
+    chosen: Mapping[str, object] = field(default_factory=lambda: NOTHING_CHOSEN)
+    config: str = ""
+    folder: str = ""
+    remaining: float | None = None
 
     @property
     def name(self) -> str:
         """Folder name of the run: `<stage>-<key>`."""
-        return f"{self.stage.name}-{self.key}"
+        return self.folder or f"{self.stage.name}-{self.key}"
 
     @property
     def experiment(self) -> str:
@@ -63,7 +75,7 @@ class Plan:
 
     study: Study
     runs: dict[str, Run]
-    by_user: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    by_user: Mapping[tuple[str, int, str], str] = field(default_factory=dict)
     critical_path: tuple[str, ...] = ()
     critical_seconds: float | None = None
     seconds_left: float | None = None

@@ -1,0 +1,2 @@
+"""x"""
+def forecast(plan, store, *, slots=None): pass

@@ -1,0 +1,106 @@
+"""Where each planned run stands in the store, with as few system calls as possible: plans hold 10^5 runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ablab.contract.state import State
+from ablab.plan.graph import Run, RunStatus
+from ablab.store.claims import is_alive, read_holder
+from ablab.store.files import CorruptFile, read_bytes
+from ablab.store.layout import RunFolder, Store
+
+#: States that mean what they say without a living worker.
+_SETTLED: dict[str, RunStatus] = {"failed": "failed", "stopped": "stopped", "waiting": "waiting", "paused": "paused"}
+
+
+def folders_by_key(store: Store | None) -> dict[str, str]:
+    """Return the run folders there are: key to folder name."""
+    if store is None:
+        return {}
+    try:
+        names = os.listdir(store.root / "runs")  # noqa: PTH208 - names alone, 10^5 of them
+    except FileNotFoundError:
+        return {}
+    return {name.rpartition("-")[2]: name for name in names if name[:1] != "."}
+
+
+def choice_of(store: Store | None, name: str | None) -> Mapping[str, Any] | None:
+    """Return what the select run in a folder chose (its fact "chosen"); None while it is not done."""
+    if store is None or name is None:
+        return None
+    result = store.run(name).read_result()
+    chosen = None if result is None else result.facts.get("chosen")
+    return chosen if isinstance(chosen, Mapping) else None
+
+
+def read_statuses(runs: Iterable[Run], store: Store | None, folders: Mapping[str, str]) -> None:
+    """Set the status of every run that has a folder in the store, and the folder's name.
+
+    Args:
+        runs: runs of a plan.
+        store: the store.
+        folders: its run folders, name by key (`folders_by_key`).
+    """
+    if store is None or not folders:
+        return
+    root = f"{store.root}/runs/"
+    for run in runs:
+        name = folders.get(run.key)
+        if name is not None:
+            run.folder = name
+            _set_status(run, RunFolder(root + name))
+
+
+def _set_status(run: Run, folder: RunFolder) -> None:
+    status, state = status_of(folder)
+    if status == "pending":
+        return
+    run.status = status
+    if status == "running" and state is not None:
+        run.remaining = state.remaining
+
+
+def status_of(folder: RunFolder) -> tuple[RunStatus, State | None]:
+    """Return where a run stands, and its state where one was needed to tell.
+
+    A result makes it done, except where its state says that it was stopped because of other runs. A state "running"
+    is believed only while its claim is alive; otherwise the run is pending and will be resumed.
+    """
+    done = folder.done
+    if done and not _mentions_stopped(folder):
+        return "done", None
+    state = _readable_state(folder)
+    if state is None:
+        return ("done" if done else "running" if _claimed(folder) else "pending"), None
+    if state.status == "stopped":
+        return "stopped", state
+    if done:
+        return "done", state
+    if _claimed(folder):
+        return "running", state
+    return _SETTLED.get(state.status, "pending"), state
+
+
+def _readable_state(folder: RunFolder) -> State | None:
+    """Return the state; one that was cut or edited says nothing, and the next attempt writes a new one."""
+    try:
+        return folder.read_state()
+    except CorruptFile:
+        return None
+
+
+def _mentions_stopped(folder: RunFolder) -> bool:
+    """Whether the state may say "stopped": a look at the bytes is enough for nearly every run."""
+    try:
+        return b'"stopped"' in read_bytes(f"{folder.path}/state.json")
+    except FileNotFoundError:
+        return False
+
+
+def _claimed(folder: RunFolder) -> bool:
+    """Whether a living worker holds the run."""
+    holder = read_holder(folder.claim_path)
+    return holder is not None and is_alive(holder)
