@@ -20,8 +20,8 @@ def path_of(study: Study, store: Store) -> Path:
     return store.study_folder(study.name, study.profile) / "verdicts.jsonl"
 
 
-def keep(
-    study: Study, store: Store, verdicts: Iterable[ComparisonVerdict], *, now: float | None = None
+def keep_verdicts(
+    store: Store, study: Study, verdicts: Iterable[ComparisonVerdict], *, now: float | None = None
 ) -> list[dict[str, Any]]:
     """Append the verdicts that changed since they were last kept; return the lines appended.
 

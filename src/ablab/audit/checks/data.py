@@ -1,0 +1,91 @@
+"""Data: more tokens seen than there are, and splits that leak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ablab.audit.findings import finding, not_checked, shown
+from ablab.audit.training import training_stages
+from ablab.audit.view import AuditView
+from ablab.contract.finding import Finding
+
+#: Passes over the data that still count as one.
+ONE_PASS = 1.005
+
+
+def epochs(view: AuditView) -> Iterable[Finding]:
+    """Warnings: arms that see more tokens (or samples) than their data holds, without having asked for epochs."""
+    groups: dict[tuple[float, float, str], list[str]] = {}
+    lacking: list[str] = []
+    for experiment in view.study.experiments.values():
+        stages = training_stages(view.study, experiment)
+        if not stages or all(stage.epochs is not None for stage in stages):
+            continue
+        counted = _counts(view, experiment.name)
+        if counted is None:
+            lacking.append(experiment.name)
+        elif counted[0] > ONE_PASS * counted[1]:
+            groups.setdefault(counted, []).append(experiment.name)
+    for (seen, held, unit), names in groups.items():
+        yield finding(
+            view,
+            "epochs-exceed-data",
+            "warning",
+            f"experiments.{names[0]}",
+            f"{', '.join(names)} see {shown(int(seen))} {unit} of data that holds {shown(int(held))}: "
+            f"{seen / held:.1f} epochs, not one pass",
+            remedy="say how many epochs are meant, take more data, or train fewer steps",
+            evidence={"seen": seen, "held": held, "epochs": seen / held, "unit": unit},
+            subjects=tuple(names),
+        )
+    if lacking:
+        yield not_checked(
+            view,
+            "epochs-exceed-data",
+            f"experiments.{lacking[0]}",
+            f"how much data {', '.join(lacking)} hold is not known before it is prepared",
+            subjects=tuple(lacking),
+        )
+
+
+def _counts(view: AuditView, experiment: str) -> tuple[float, float, str] | None:
+    """Return (seen, held, unit) of an arm, in tokens where known, else in samples."""
+    for unit, seen_name, held_name in (
+        ("tokens", "tokens.seen", "tokens.held"),
+        ("samples", "samples.seen", "samples.train"),
+    ):
+        derived = view.derivations.get(seen_name)
+        arm = view.study.experiments[experiment]
+        # What an arm is planned to see; a probe saw only two steps.
+        fact = view.fact(experiment, seen_name)
+        measured = fact.value if fact is not None and fact.source == "result" else None
+        seen = derived(arm) if derived is not None else measured
+        if seen is None and unit == "samples":
+            planned = [stage.samples for stage in training_stages(view.study, arm)[-1:]]
+            seen = planned[0] if planned else None
+        held = view.fact(experiment, held_name)
+        if seen is not None and held is not None and held.value:
+            return float(seen), float(held.value), unit
+    return None
+
+
+def supervision(view: AuditView) -> Iterable[Finding]:
+    """Errors: batches where nothing is supervised; warnings: where next to nothing is."""
+    for experiment in view.study.experiments.values():
+        fact = view.fact(experiment.name, "supervised.share")
+        if fact is None or not isinstance(fact.value, int | float) or fact.value >= 0.05:
+            continue
+        preview = (view.facts(experiment.name) or {}).get("supervised.preview")
+        yield finding(
+            view,
+            "nothing-supervised" if fact.value == 0 else "little-supervised",
+            "error" if fact.value == 0 else "warning",
+            f"experiments.{experiment.name}",
+            f"{fact.value:.1%} of the tokens of {experiment.name}'s first batch are supervised",
+            remedy="check the masking of labels against the decoded preview",
+            evidence={"share": fact.value, "preview": preview},
+            subjects=(experiment.name,),
+        )
+
+
+CHECKS = (epochs, supervision)
