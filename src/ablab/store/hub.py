@@ -69,8 +69,8 @@ def resolve(
         DataError: a file, folder or bundled name that does not exist.
     """
     if reference.kind == "hub":
-        exact = reference.revision if reference.revision and _COMMIT.fullmatch(reference.revision) else None
-        return f"{reference.name}@{exact or lock.get(lock_name(reference), UNRESOLVED)}"
+        revision = reference.revision if _is_exact(reference) else lock.get(lock_name(reference), UNRESOLVED)
+        return f"{reference.name}@{revision}"
     if reference.kind == "bundled":
         return f"{reference.name}@sha256:{bundled_fingerprint(reference.name)}"
     path = Path(study_folder or ".", Path(reference.name).expanduser())
@@ -79,26 +79,47 @@ def resolve(
 
 
 def extend_lock(
-    path: str | os.PathLike[str], references: Iterable[DataReference], *, timeout: float = 5.0
+    path: str | os.PathLike[str],
+    references: Iterable[DataReference],
+    *,
+    timeout: float = 5.0,
+    problems: list[str] | None = None,
 ) -> dict[str, str]:
     """Resolve the hub references that a lock file lacks, write it, and return its content.
 
     Names out of reach stay out of the file. After one name could not be reached, the network is not asked again.
+
+    Args:
+        path: the lock file.
+        references: data of any kind; only hub names without an exact revision are looked at.
+        timeout: seconds the hub may take to answer.
+        problems: when given, names that the hub refuses are described here, and the others still resolve.
+
+    Raises:
+        DataError: the hub has no such name or revision, or it is gated.
     """
     lock = read_lock(path)
     online = True
     for reference in references:
         name = lock_name(reference)
-        exact = reference.revision and _COMMIT.fullmatch(reference.revision)
-        if reference.kind != "hub" or exact or name in lock:
+        if reference.kind != "hub" or _is_exact(reference) or name in lock:
             continue
         revision = cached_revision(reference)
         if revision is None and online:
-            revision, online = online_revision(reference, timeout=timeout)
+            try:
+                revision, online = online_revision(reference, timeout=timeout)
+            except DataError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
         if revision is not None:
             lock[name] = revision
     write_lock(path, lock)
     return lock
+
+
+def _is_exact(reference: DataReference) -> bool:
+    return reference.revision is not None and _COMMIT.fullmatch(reference.revision) is not None
 
 
 def cached_revision(reference: DataReference) -> str | None:

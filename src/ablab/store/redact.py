@@ -55,7 +55,7 @@ _BOUNDED = re.compile(rf"(?<![A-Za-z0-9_])(?:{_SHAPES.pattern})", re.VERBOSE | r
 #: `https://user:password@host`, and `NAME=value`, `--name value`, `name: value` with a secret's name.
 _LOGIN = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
 _ASSIGNED = re.compile(
-    r"(?<![\w.\-])(?P<name>-{0,2}[A-Za-z_][\w.\-]*)(?P<by>[\"']?\s*[=:]\s*|\s+)"
+    r"(?<![\w.\-])(?P<option>--)?-?(?P<name>[A-Za-z_][\w.\-]*)(?P<by>[\"']?\s*[=:]\s*|(?(option)\s+(?!--)|(?!)))"
     r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|(?:Bearer\s+|Basic\s+)?[^\s,;&\"'}\])]+)"
 )
 #: A shorter value of a variable would hide ordinary words.
@@ -169,16 +169,19 @@ def _clean(text: str, known: tuple[str, ...]) -> str:
     text = _BOUNDED.sub(HIDDEN, text)
     if "://" in text:
         text = _LOGIN.sub(rf"\1:{HIDDEN}@", text)
-    return _ASSIGNED.sub(_hide_assigned, text) if "=" in text or ":" in text or "--" in text else text
+    return _hide_assigned(text) if "=" in text or ":" in text or "--" in text else text
 
 
-def _hide_assigned(match: re.Match[str]) -> str:
-    name, by, value = match["name"], match["by"], match["value"]
-    # "the password was" is prose: a space assigns only after an option.
-    if not by.strip() and not name.startswith("--"):
-        return match[0]
-    quote = value[0] if value[0] in "\"'" else ""
-    bare = value.strip(quote) if quote else value
-    if bare.startswith(HIDDEN[:-1]) or not hides(name.lstrip("-"), bare):
-        return match[0]
-    return f"{name}{by}{quote}{HIDDEN}{quote}"
+def _hide_assigned(text: str) -> str:
+    """Hide what is assigned to a secret's name; after another name, look again at its value: `env: HF_TOKEN=...`."""
+    parts: list[str] = []
+    done = start = 0
+    while match := _ASSIGNED.search(text, start):
+        start = match.start("value")
+        value = match["value"]
+        quote = value[0] if value[0] in "\"'" else ""
+        bare = value.strip(quote) if quote else value
+        if not bare.startswith(HIDDEN[:-1]) and hides(match["name"], bare):
+            parts += [text[done:start], quote, HIDDEN, quote]
+            done = start = match.end()
+    return "".join(parts) + text[done:]
