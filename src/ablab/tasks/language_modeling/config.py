@@ -230,7 +230,8 @@ def _format(name: str) -> str:
     suffixes = [part.lower() for part in name.rsplit("/", 1)[-1].split(".")[1:]]
     if suffixes and suffixes[-1] in {"gz", "xz", "bz2"}:
         suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in {"jsonl", "ndjson", "json", "parquet"} else "text"
+    known = {"jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "parquet": "parquet"}
+    return known.get(suffixes[-1], "text") if suffixes else "text"
 
 
 def _steps(_: Sections, parameters: Any) -> int | None:

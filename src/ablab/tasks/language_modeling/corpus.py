@@ -1,0 +1,126 @@
+"""The prepare stage of language modelling: from the section `data` to a prepared corpus, and the way back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ablab.contract.context import Context
+from ablab.contract.failure import ConfigError, StopRequested
+from ablab.contract.order import Input
+from ablab.contract.result import Evaluation, Outcome, Table
+from ablab.contract.task import DataReference
+from ablab.data.corpora import Limits, Prepared, prepare_corpus
+from ablab.data.division import Division
+from ablab.data.sources import Source, bundled_source, files_source, hub_source
+from ablab.store.hub import lock_name
+from ablab.store.layout import RunFolder
+from ablab.tasks.language_modeling.config import Data, Prepare
+
+#: Folder of the corpus below a prepare run's artifacts.
+FOLDER = "corpus"
+
+
+def prepare(data: Data, parameters: Prepare, context: Context) -> Outcome:
+    """Write the corpus below the run's artifacts, unless an earlier attempt has finished it.
+
+    Raises:
+        DataError, ConfigError, DiskFullError: as `ablab.data.corpora.prepare_corpus`.
+        StopRequested: a stop was asked for; nothing half-written stays.
+    """
+    target = context.artifacts / FOLDER
+
+    def progress(done: float, total: float, unit: str) -> None:
+        context.progress(done, total, unit=unit)
+        if context.stop_requested():
+            raise StopRequested("stopped while preparing data; it starts again from the beginning")
+
+    if target.exists():
+        corpus = Prepared(target)
+    else:
+        corpus = prepare_corpus(
+            open_source(data, revisions=context.order.revisions, folder=context.order.study_folder),
+            target,
+            tokenizer=data.tokenizer.name,
+            vocabulary=data.tokenizer.vocabulary,
+            division=Division(validation=data.splits.validation, test=data.splits.test, seed=data.splits.seed),
+            limits=Limits(documents=data.max_documents, tokens=data.max_tokens),
+            workers=parameters.workers,
+            shard_tokens=parameters.shard_tokens,
+            progress=progress,
+        )
+    return _outcome(corpus)
+
+
+def open_source(data: Data, *, revisions: Mapping[str, str], folder: str | None) -> Source:
+    """Return the readers of what the section `data` names.
+
+    Args:
+        data: the section.
+        revisions: hub revisions by lock name.
+        folder: where relative paths start.
+    """
+    hub = data.hub()
+    if hub is not None:
+        name, subset = hub
+        locked = revisions.get(lock_name(DataReference(kind="hub", name=name)))
+        return hub_source(name, subset=subset, revision=locked, field=data.text_field, official=data.splits.official)
+    if data.source != "files":
+        return bundled_source(data.source)
+    return files_source(
+        data.files,
+        folder=folder,
+        validation_files=data.validation_files,
+        test_files=data.test_files,
+        field=data.text_field,
+        documents=data.documents,
+    )
+
+
+def open_corpus(inputs: Iterable[Input]) -> Prepared:
+    """Return the prepared corpus among a stage's inputs, or behind them: an evaluation may need only its training.
+
+    Raises:
+        ConfigError: there is none, or there are several.
+    """
+    folders = {Path(given.path) for given in _prepared(list(inputs))}
+    if len(folders) != 1:
+        found = ", ".join(sorted(path.name for path in folders)) or "none"
+        raise ConfigError(f"the stage needs the data of one prepare stage, found {found}; correct its `needs`")
+    return Prepared(folders.pop() / "artifacts" / FOLDER)
+
+
+def _prepared(inputs: list[Input]) -> list[Input]:
+    """Return the prepare runs among inputs; where there is none, those that the inputs themselves read."""
+    found = [given for given in inputs if given.kind == "prepare"]
+    if found or not inputs:
+        return found
+    orders = (RunFolder(Path(given.path)).read_order() for given in inputs)
+    return _prepared([behind for order in orders if order is not None for behind in order.inputs])
+
+
+def _outcome(corpus: Prepared) -> Outcome:
+    """Return counts by split as facts and as a table."""
+    facts: dict[str, object] = {
+        "vocabulary": corpus.vocabulary,
+        "tokenizer": corpus.manifest["tokenizer"]["name"],
+        "source": corpus.manifest["source"],
+    }
+    rows = []
+    for split in corpus.splits:
+        counts = corpus.counts(split)
+        facts |= {
+            f"tokens.{split}": counts.tokens,
+            f"documents.{split}": counts.documents,
+            f"words.{split}": counts.words,
+            f"bytes.{split}": counts.bytes,
+        }
+        ratio = counts.bytes / counts.tokens if counts.tokens else 0.0
+        rows.append((split, counts.documents, counts.tokens, counts.words, counts.bytes, round(ratio, 3)))
+    columns = ("split", "documents", "tokens", "words", "bytes", "bytes per token")
+    table = Table(name="corpus", columns=columns, rows=tuple(rows))
+    return Outcome(
+        facts=facts,
+        artifacts={"corpus": f"artifacts/{FOLDER}"},
+        evaluations=(Evaluation(name="corpus", tables=(table,)),),
+    )
