@@ -70,7 +70,7 @@ def encode_documents(
     division: Division | None = None,
     split: Split = "train",
     workers: int | None = None,
-    alone: int = _ALONE,
+    alone: int | None = None,
 ) -> Iterator[Encoded]:
     """Yield the documents encoded, in their order; the result does not depend on the number of processes.
 
@@ -80,17 +80,19 @@ def encode_documents(
         division: which split each document belongs to; None puts all into `split`.
         split: the split of all documents where there is no division.
         workers: processes; None takes the cores this process may use, 1 starts none.
-        alone: characters encoded in this process before others are started.
+        alone: characters encoded in this process before others are started; None is about eight million.
     """
     count = workers if workers is not None else len(os.sched_getaffinity(0))
     coder = _Coder(tokenizer, division, split)
     batches = _batches(documents)
+    threshold = _ALONE if alone is None else alone
     seen = 0
-    for batch in batches:
+    while count == 1 or seen < threshold:
+        batch = next(batches, None)
+        if batch is None:
+            return
         yield from coder.code(batch).documents()
         seen += sum(map(len, batch))
-        if count > 1 and seen >= alone:
-            break
     yield from _in_parallel(batches, coder, count)
 
 

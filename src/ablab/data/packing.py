@@ -41,7 +41,8 @@ class TokenWindows:
     def order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         """Return all window ids in the order of one epoch, int64 of shape (samples,): a function of the arguments."""
         key = stream_seed(seed, "data-order", epoch)
-        return np.random.Generator(np.random.Philox(key=key)).permutation(self.samples)
+        # numpy keeps the raw stream of a bit generator for good, its permutations only within a version.
+        return np.argsort(np.random.Philox(key=key).random_raw(self.samples), kind="stable").astype(np.int64)
 
     def batch(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
         """Return windows, int64 of shape (ids, context + 1); thread-safe.

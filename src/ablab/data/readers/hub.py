@@ -59,7 +59,7 @@ class HubSet:
         """
         library = _library()
         place = f"{self.name}/{split}"
-        with self._explained():
+        with self._explained(split=split):
             rows = library.load_dataset(
                 self.name,
                 self.subset,
@@ -110,7 +110,8 @@ class HubSet:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            corrupt(place, None, f"cannot be read after row {row} ({_first_line(cause)})", "check the data set")
+            after = f" after row {row}" if row else ""
+            corrupt(place, None, f"cannot be read{after} ({_first_line(cause)})", "check the data set")
 
 
 def _library() -> Any:
