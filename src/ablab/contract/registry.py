@@ -7,20 +7,18 @@ error that names the file.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import importlib
-import importlib.util
-import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablab.contract.failure import ConfigError
 from ablab.contract.task import TaskSpec
+
+if TYPE_CHECKING:
+    import inspect
 
 GROUP = "ablab.tasks"
 
@@ -127,6 +125,9 @@ def _from_file(file: str, attribute: str, *, folder: Path | str | None, expected
 
 def _import_file(path: Path) -> ModuleType:
     """Import a file under a name of its own, once for each content; its folder can be imported from meanwhile."""
+    import hashlib
+    import importlib.util
+
     content = hashlib.blake2b(path.read_bytes() + str(path).encode(), digest_size=8).hexdigest()
     name = f"ablab_file_{path.stem}_{content}"
     if name in sys.modules:
@@ -170,6 +171,8 @@ def _no_parameters() -> None:
 
 def _mismatch(found: Callable[..., Any], like: Callable[..., Any]) -> str | None:
     """Return why `found` cannot be called as `like` is, or None when it can."""
+    import inspect
+
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):
@@ -189,10 +192,14 @@ def _mismatch(found: Callable[..., Any], like: Callable[..., Any]) -> str | None
 
 
 def _parameters(like: Callable[..., Any]) -> list[inspect.Parameter]:
+    import inspect
+
     return list(inspect.signature(like).parameters.values())
 
 
 def _signature_text(like: Callable[..., Any]) -> str:
+    import inspect
+
     name = getattr(like, "__name__", "Name")
     word = "class" if inspect.isclass(like) else "def"
     return f"{word} {name}{inspect.signature(like)}"
@@ -206,6 +213,8 @@ def _entry_points() -> Iterable[Any]:
 
 def _cause(error: BaseException, path: Path | None = None) -> str:
     """Return an error of the user's code as one line, with the line of their file it came from."""
+    import traceback
+
     line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):
         if path is None or frame.filename == str(path):
@@ -215,5 +224,7 @@ def _cause(error: BaseException, path: Path | None = None) -> str:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str | None:
+    import difflib
+
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return close[0] if close else None
