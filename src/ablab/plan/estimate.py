@@ -1,2 +1,270 @@
-"""x"""
-def forecast(plan, store, *, slots=None): pass
+"""What is left of a plan costs: seconds and bytes of each run, and of the whole on this machine.
+
+The source of a figure is named with it, best first: finished runs of the same configuration; finished runs whose steps
+cost the same, scaled by steps and validations; a probe or rehearsal of the configuration; finished runs of other arms,
+scaled likewise; the study's own estimate. Where none of them knows, the figure is unknown and counted as such.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+from ablab.contract.failure import AblabError
+from ablab.plan.configurations import Configurations, probe_folder, rehearsal_folder
+from ablab.plan.graph import Plan, Run
+from ablab.plan.history import Devices, History, Length, Sample, devices, length_of
+from ablab.plan.schedule import Job, critical_path, makespan
+from ablab.store.layout import Store
+from ablab.study.schema import Experiment, Retention
+
+#: Share of a training step that its forward pass takes.
+_FORWARD = 1 / 3
+#: Bytes of a parameter in fp32, and of Adam's two moments.
+_WEIGHT, _MOMENTS = 4, 8
+
+
+class Estimate(NamedTuple):
+    """Seconds and bytes of a run, and where the seconds come from."""
+
+    seconds: float | None
+    source: str
+    bytes: int | None
+
+
+_UNKNOWN = Estimate(None, "", None)
+
+
+def forecast(plan: Plan, store: Store | None, *, slots: int | None = None, here: Devices | None = None) -> None:
+    """Fill in the estimates of a plan's runs and the forecast of the whole.
+
+    Args:
+        plan: the plan, with statuses.
+        store: where history and probes are.
+        slots: runs side by side; None takes what this machine would run.
+        here: the devices of this machine; None looks.
+    """
+    left = [run for run in plan.runs.values() if run.status not in ("done", "planned")]
+    estimator = _Estimator(plan, store, here or devices())
+    if not estimator.knows_anything:
+        plan.unknown = len(left)
+        plan.seconds_left = plan.seconds_without_sharing = plan.critical_seconds = None if left else 0.0
+        plan.bytes_left = None if left else 0
+        return
+    for run in plan.runs.values():
+        if run.status != "done":
+            run.estimate, run.estimate_source, run.bytes = estimator.of(run)
+    plan.slots = slots or default_slots(plan, left, estimator.here)
+    summarize(plan, left)
+
+
+def summarize(plan: Plan, left: list[Run]) -> None:
+    """Sum up what is left into the plan's forecast; a run of unknown length counts as nothing, and is counted."""
+    plan.unknown = sum(1 for run in left if _seconds(run) is None)
+    known = len(left) > plan.unknown or not left
+    jobs = {run.key: Job(_seconds(run) or 0.0, [given.key for given in run.inputs]) for run in _running_first(left)}
+    in_order = {run.key: jobs[run.key] for run in left}
+    chain, longest = critical_path(in_order)
+    plan.critical_path = chain if known else ()
+    plan.critical_seconds = longest if known else None
+    plan.seconds_left = makespan(jobs, plan.slots) if known else None
+    plan.seconds_without_sharing = makespan(_unshared(left), plan.slots) if known else None
+    sizes = [run.bytes for run in left if run.bytes is not None]
+    plan.bytes_left = sum(sizes) if sizes or not left else None
+
+
+def default_slots(plan: Plan, left: list[Run], here: Devices) -> int:
+    """Return how many runs this machine does side by side: its GPUs, else its cores shared as the launcher does."""
+    compute = plan.study.compute
+    if here.gpus:
+        return max(1, here.gpus * compute.share // compute.processes)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    depth: dict[str, int] = {}
+    width: dict[int, int] = {}
+    for run in left:
+        level = depth[run.key] = 1 + max((depth.get(given.key, 0) for given in run.inputs), default=0)
+        width[level] = width.get(level, 0) + 1
+    side = min(cores, compute.slots or max(width.values(), default=1))
+    threads = compute.threads or max(1, cores // side // compute.processes)
+    return max(1, min(side, cores // (threads * compute.processes)))
+
+
+def _seconds(run: Run) -> float | None:
+    """Return the seconds a run still needs."""
+    return run.remaining if run.status == "running" and run.remaining is not None else run.estimate
+
+
+def _running_first(left: list[Run]) -> list[Run]:
+    return sorted(left, key=lambda run: run.status != "running")
+
+
+def _unshared(left: list[Run]) -> dict[Hashable, Job]:
+    """Return the jobs there would be if every experiment ran alone."""
+    jobs: dict[Hashable, Job] = {}
+    for run in left:
+        seconds = _seconds(run) or 0.0
+        for name in dict.fromkeys(experiment for experiment, _ in run.users):
+            jobs[run.key, name] = Job(seconds, [(given.key, name) for given in run.inputs])
+    return jobs
+
+
+class _Estimator:
+    """Estimates runs; each configuration once."""
+
+    def __init__(self, plan: Plan, store: Store | None, here: Devices) -> None:
+        self.here = here
+        self._plan = plan
+        self._store = store
+        self._history = History(store, plan.runs.values(), here) if store is not None else None
+        self._probes = store is not None and any((store.root / name).is_dir() for name in ("probes", "rehearsals"))
+        self._configurations = Configurations(plan)
+        self._guesses = {
+            name: experiment for name, experiment in plan.study.experiments.items() if experiment.estimate is not None
+        }
+        self._known: dict[str, Estimate] = {}
+
+    @property
+    def knows_anything(self) -> bool:
+        """Whether there is any source at all."""
+        return bool(self._guesses or self._probes or (self._history is not None and self._history))
+
+    def of(self, run: Run) -> Estimate:
+        """Return the estimate of a run."""
+        known = self._known.get(run.config)
+        if known is None or not run.config:
+            known = self._known[run.config] = self._measured(run)
+        if known.seconds is None and self._guesses:
+            guess = self._guesses.get(run.experiment)
+            seconds = None if guess is None else _share_of(guess, run)
+            if seconds is not None:
+                return Estimate(seconds, "study", known.bytes)
+        return known
+
+    def _measured(self, run: Run) -> Estimate:
+        """Return what the store says of a configuration."""
+        sources: list[Callable[[Run], Estimate]] = [self._same, self._similar, self._probed, self._others]
+        for source in sources:
+            found = source(run)
+            if found.seconds is not None:
+                return found
+        return _UNKNOWN
+
+    def _same(self, run: Run) -> Estimate:
+        samples = self._history.of_configuration(run) if self._history is not None else []
+        return _from_samples(samples, None, f"history: {_runs(samples)} of this configuration")
+
+    def _similar(self, run: Run) -> Estimate:
+        samples = self._history.of_cost(run) if self._history is not None else []
+        return _from_samples(samples, run, f"history: {_runs(samples)} with the same step, scaled")
+
+    def _others(self, run: Run) -> Estimate:
+        samples = self._history.of_kind(run) if self._history is not None else []
+        return _from_samples(samples, run, f"history: {_runs(samples)} of other arms, scaled")
+
+    def _probed(self, run: Run) -> Estimate:
+        """Return the estimate that a probe or rehearsal gives: its step, times the steps, and its validation."""
+        if self._store is None or not self._probes:
+            return _UNKNOWN
+        digest = self._configurations.of(run.key)
+        for word, place in (("rehearsal", rehearsal_folder), ("probe", probe_folder)):
+            try:
+                result = place(self._store, run, digest).read_result()
+            except AblabError:
+                continue
+            if result is None or result.numerics.device_name != self.here.of(run.stage):
+                continue
+            seconds = probed_seconds(result.facts, run)
+            if seconds is not None:
+                return Estimate(seconds, word, probed_bytes(result.facts, run, self._plan.study.retention))
+        return _UNKNOWN
+
+
+def _runs(samples: list[Sample]) -> str:
+    return "1 run" if len(samples) == 1 else f"{len(samples)} runs"
+
+
+def _from_samples(samples: list[Sample], run: Run | None, source: str) -> Estimate:
+    """Return the median of samples, each scaled to the length of a run where one is given."""
+    seconds = [sample.total if run is None else scaled(sample, run) for sample in samples]
+    if not seconds:
+        return _UNKNOWN
+    return Estimate(statistics.median(seconds), source, round(statistics.median([s.bytes for s in samples])))
+
+
+def scaled(sample: Sample, run: Run) -> float:
+    """Return the seconds a run would take whose steps and validations cost what the sample's did."""
+    wanted = length_of(run.stage, samples=sample.facts.get("samples.train"))
+    had = sample.length
+    if wanted.steps is None or not had.steps:
+        return sample.total
+    steps, validations = wanted.steps / had.steps, wanted.validations / had.validations
+    return sample.start + sample.seconds * steps + sample.validation * validations
+
+
+def probed_seconds(facts: Mapping[str, Any], run: Run) -> float | None:
+    """Return the seconds of a run by the facts of its probe; None where they do not tell.
+
+    Facts: step.seconds (s), steps.planned, validation.seconds (s, one validation), samples.train, samples.val. A probe
+    that did not validate is given a forward pass (a third of a step) for each batch of the validation split.
+    """
+    step = facts.get("step.seconds")
+    length = length_of(run.stage, samples=facts.get("samples.train"))
+    steps = length.steps or facts.get("steps.planned")
+    if not step or not steps:
+        return None
+    if length.steps is None:
+        length = Length(steps=steps, validations=length.validations)
+    validations = length.validations / (
+        getattr(getattr(run.stage.parameters, "validation", None), "batches", None) or 1
+    )
+    validation = facts.get("validation.seconds")
+    if validation is None:
+        validation = _validation_batches(facts, run) * step * _FORWARD
+    return float(step * steps + validation * validations)
+
+
+def _validation_batches(facts: Mapping[str, Any], run: Run) -> float:
+    """Return the batches of one validation, in training batches."""
+    parameters = run.stage.parameters
+    schedule = getattr(parameters, "validation", None)
+    size = getattr(parameters, "batch", None) or 1
+    samples = float(facts.get("samples.val") or 0.0)
+    limit = getattr(schedule, "batches", None)
+    if limit is not None:
+        samples = min(samples, limit * (getattr(schedule, "batch", None) or size))
+    return samples / size
+
+
+def probed_bytes(facts: Mapping[str, Any], run: Run, retention: Retention) -> int | None:
+    """Return the disk a run leaves by the facts of its probe: one checkpoint times those that are kept."""
+    size = facts.get("checkpoint.bytes")
+    if size is None and facts.get("parameters.total"):
+        trained = facts.get("parameters.trained", facts["parameters.total"])
+        size = facts["parameters.total"] * _WEIGHT + trained * _MOMENTS
+    if size is None:
+        return None
+    policy = getattr(run.stage.parameters, "checkpoints", None)
+    kept = int(retention.last) + min(retention.best, getattr(policy, "best", 0))
+    steps = length_of(run.stage, samples=facts.get("samples.train")).steps
+    for every in (getattr(policy, "keep_every", None), retention.every):
+        if every and steps:
+            kept += int(steps // every)
+    return int(size) * max(1, kept)
+
+
+def _share_of(experiment: Experiment, run: Run) -> float | None:
+    """Return what a run has of its experiment's estimate: all of it is training, split by steps over its stages."""
+    own = [stage.name for stage in experiment.stages if stage.kind == run.stage.kind]
+    if run.stage.name not in own or experiment.estimate is None:
+        return None
+    trains = [stage for stage in experiment.stages if stage.spec.makes_checkpoints] or list(experiment.stages)
+    names = [stage.name for stage in trains]
+    if run.stage.name not in names:
+        return 0.0
+    steps = [length_of(stage).steps for stage in trains]
+    if any(count is None for count in steps):
+        return experiment.estimate / len(trains)
+    total = sum(count or 0.0 for count in steps)
+    return experiment.estimate * (steps[names.index(run.stage.name)] or 0.0) / total

@@ -128,9 +128,7 @@ class Expansion:
         other = self._programs.opened(link.experiment)
         return self._visit(other, other.closure([link.position]), seed, user, asking)[link.position]
 
-    def _run(
-        self, key: str, step: Step, seed: int, user: User, inputs: list[RunInput], asking: Experiment
-    ) -> Run:
+    def _run(self, key: str, step: Step, seed: int, user: User, inputs: list[RunInput], asking: Experiment) -> Run:
         identity = step.identity
         if step.late or identity.unresolved:
             self._inherits = True

@@ -71,7 +71,18 @@ class Run:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """All runs of a study in topological order, seed-major, with a forecast."""
+    """All runs of a study in topological order, seed-major, with a forecast.
+
+    Args:
+        runs: by key, in the order they should start.
+        by_user: key by (experiment, seed, stage).
+        critical_path: keys of the longest chain of runs that are left, and its seconds.
+        seconds_left: wall clock until all is done on `slots`; runs of unknown length count as nothing.
+        seconds_without_sharing: the same if every experiment ran alone.
+        bytes_left: disk that what is left will take, as far as known.
+        slots: runs side by side that the forecast counts with.
+        unknown: runs left whose length nobody knows.
+    """
 
     study: Study
     runs: dict[str, Run]
@@ -81,6 +92,8 @@ class Plan:
     seconds_left: float | None = None
     seconds_without_sharing: float | None = None
     bytes_left: int | None = None
+    slots: int = 1
+    unknown: int = 0
 
     def run_of(self, experiment: str, seed: int, stage: str) -> Run | None:
         """Return the run that does `stage` for one experiment and seed; None when the plan has none."""

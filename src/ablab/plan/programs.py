@@ -341,9 +341,7 @@ def _named(links: Sequence[Link]) -> list[InputKey]:
         if len({other.rpartition(".")[2] for other in alike}) == len(alike):
             reference = name
         rows.append(
-            InputKey(
-                kind=link.kind, key="", checkpoint=link.checkpoint, reference=reference if len(alike) > 1 else ""
-            )
+            InputKey(kind=link.kind, key="", checkpoint=link.checkpoint, reference=reference if len(alike) > 1 else "")
         )
     return rows
 
