@@ -171,8 +171,9 @@ class Tiny:
         data = self.data(parameters.split)
         total = weight = 0.0
         for low in range(0, data.samples, parameters.batch):
-            losses = self.losses(model, data.batch(np.arange(low, min(low + parameters.batch, data.samples)), seed=0, step=0))
-            total += float(losses.total)
+            ids = np.arange(low, min(low + parameters.batch, data.samples))
+            losses = self.losses(model, data.batch(ids, seed=0, step=0))
+            total += losses.total.item()
             weight += losses.weight
         return Outcome(metrics={f"{parameters.split}/loss": total / weight})
 
@@ -181,7 +182,8 @@ class Tiny:
         (context.artifacts / "shards").mkdir(exist_ok=True)
         (context.artifacts / "shards" / "0.bin").write_bytes(bytes(10))
         context.progress(1, 2, unit="files")
-        return Outcome(facts={"pid": os.getpid()}, artifacts={"data": "artifacts/data.txt", "shards": "artifacts/shards"})
+        artifacts = {"data": "artifacts/data.txt", "shards": "artifacts/shards"}
+        return Outcome(facts={"pid": os.getpid()}, artifacts=artifacts)
 
     def facts(self, model, batch):
         return {"logits.scale": 1.0, "supervised.share": 1.0, "training": model.training}

@@ -25,13 +25,18 @@ def share(ids: np.ndarray, *, rank: int, size: int) -> tuple[int, np.ndarray]:
 def split(batch: Batch, samples: int, micro: int) -> Iterator[dict[str, Any]]:
     """Yield micro-batches of at most `micro` of the batch's `samples`; what is not per sample is shared."""
     for low in range(0, samples, micro):
-        yield {name: _cut(value, low, min(low + micro, samples), samples) for name, value in batch.items()}
+        yield part_of(batch, samples, low, min(low + micro, samples))
 
 
-def _cut(value: Any, low: int, high: int, samples: int) -> Any:
-    if isinstance(value, Tensor | np.ndarray | list | tuple) and len(value) == samples:
-        return value[low:high]
-    return value
+def part_of(batch: Batch, samples: int, low: int, high: int) -> dict[str, Any]:
+    """Return the samples `low` to `high` of a batch of `samples`."""
+    return {name: value[low:high] if _per_sample(value, samples) else value for name, value in batch.items()}
+
+
+def _per_sample(value: Any, samples: int) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0 and len(value) == samples
+    return isinstance(value, list | tuple) and len(value) == samples
 
 
 def micro_batch(effective: int, wanted: int | None, *, size: int) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ablab.contract.failure import NotFiniteError
+from ablab.training.accumulation import part_of
 from ablab.training.batches import StepBatch, to_device
 from ablab.training.distribution import World
 from ablab.training.state import Sums
@@ -142,15 +143,9 @@ def culprits(code: TaskCode, model: nn.Module, batch: StepBatch, device: torch.d
     offset = 0
     for part, size in zip(batch.micros, batch.sizes, strict=True):
         for index in range(size):
-            one = {name: _one(value, index, size) for name, value in part.items()}
+            one = part_of(part, size, index, index + 1)
             if not bool(torch.isfinite(code.losses(model, to_device(one, device)).total)):
                 found.append(int(batch.ids[offset + index]))
         offset += size
     model.train(was_training)
     return found
-
-
-def _one(value: object, index: int, size: int) -> object:
-    if isinstance(value, Tensor | np.ndarray | list | tuple) and len(value) == size:
-        return value[index : index + 1]
-    return value

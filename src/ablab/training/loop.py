@@ -226,6 +226,11 @@ class Trainer:
         self.context.event("step", step=self.state.step, lr=rate, tokens=self.state.tokens, **values)
         self._tell()
 
+    def _log_rest(self) -> None:
+        """Log the steps since the last line once there are no more."""
+        if self._finished() and self.ledger.open:
+            self._log(self.state.step - 1)
+
     def _tell(self) -> None:
         self._told = time.monotonic()
         state, seconds = self.state, self.times.recent()
@@ -239,13 +244,13 @@ class Trainer:
         """Do what is due after a step: validation, checkpoint, stop. Resuming at a step comes through here too."""
         stop, due = self.world.any(self.context.stop_requested(), self.keeper.due(self.state.step))
         wanted = False
+        self._log_rest()
         if not stop and self._validation_due():
             try:
                 wanted = self._validate()
             except StopRequested:
                 stop = True
-        if self._finished() and self.ledger.open:
-            self._log(self.state.step - 1)
+        self._log_rest()
         if self.keeper.unsaved(self.state) and (stop or wanted or due or self._finished()):
             self.ledger.read()
             self.state.scaler = self.scaler.state()
