@@ -119,6 +119,15 @@ def test_issues_are_appended_with_their_time(store: Store) -> None:
     assert first["kind"] == "killed" and first["time"] > 1e9 and second["time"] == 5.0
 
 
+def test_secrets_do_not_reach_issues_and_state(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "abc123def")
+    run = store.run("train-01").create()
+    run.append_issue({"message": "refused abc123def", "detail": {"url": "https://u:pw@h/"}})
+    run.write_state(State(status="failed", updated=1.0, message="refused abc123def"))
+    stored = run.issues_path.read_text() + run.state_path.read_text()
+    assert "abc123def" not in stored and ":pw@" not in stored and stored.count("refused") == 2
+
+
 def test_links_by_name_lead_to_the_run_and_survive_moving_the_store(store: Store, tmp_path: Path) -> None:
     for key in ("01", "02"):
         store.run(f"train-{key}").create().write_state(State(status="done", updated=float(key)))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablab.store.redact import HIDDEN, is_secret_name, known_secrets, read_env, redact
+from ablab.store.redact import HIDDEN, find_secrets, is_secret_name, known_secrets, read_env, redact
 
 LETTERS = string.ascii_letters + string.digits
 OPAQUE = st.text(LETTERS, min_size=24, max_size=40)
@@ -98,13 +98,19 @@ def test_a_command_line_is_hidden_item_by_item() -> None:
 def test_values_of_the_environment_and_of_env_files_are_hidden_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("# note\nexport MY_TOKEN='from-a-file'\nDEBUG=1\nODD=long-enough-to-be-private\nx\n")
+    (tmp_path / ".env").write_text(
+        "# note\nexport MY_TOKEN='from-a-file'\nDEBUG=1\nODD=long-enough-2b-private\nDATA=/long/path/to/the/data1\nx\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_PASSWORD", "correct horse")
     monkeypatch.setenv("SHORT_SECRET", "no")
-    assert read_env(".env") == {"MY_TOKEN": "from-a-file", "DEBUG": "1", "ODD": "long-enough-to-be-private"}
-    text = "correct horse, from-a-file, long-enough-to-be-private, no 1"
-    assert redact({"a": (text,)}) == {"a": (f"{HIDDEN}, {HIDDEN}, {HIDDEN}, no 1",)}
+    assert read_env(".env")["MY_TOKEN"] == "from-a-file" and read_env("absent") == {}
+    text = "correct horse, from-a-file, long-enough-2b-private, no 1 /long/path/to/the/data1"
+    hidden = f"{HIDDEN}, {HIDDEN}, {HIDDEN}, no 1 /long/path/to/the/data1"
+    assert redact({"a": (text,)}) == {"a": (hidden,)}
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert redact(text) == hidden
     assert known_secrets(environment={"A": "b"}, files=()) == ()
 
 
@@ -152,6 +158,12 @@ def test_redacting_twice_changes_nothing_more_and_keeps_the_type(value: Any) -> 
     once = redact(value, secrets=())
     assert redact(once, secrets=()) == once and type(once) is type(value)
     assert not isinstance(value, int | float) or once == value
+
+
+def test_places_of_secrets_are_found() -> None:
+    content = {"data": {"hub_token": "x", "n": 3}, "command": ["a", f"hf_{'a1' * 12}"], "private_key": {"a": "b"}}
+    assert find_secrets(content) == ["data.hub_token", "command[1]", "private_key"]
+    assert find_secrets({"eos_token": "<s>", "steps": [1, 2]}) == [] and find_secrets("plain") == []
 
 
 def test_long_text_takes_linear_time() -> None:

@@ -25,9 +25,12 @@ from ablab.store.files import (
     write_lines,
 )
 from ablab.store.layout import RunFolder
+from ablab.store.redact import redact
 
 #: Events that come often and may wait for the next flush; every other kind is on its way at once.
 _OFTEN = frozenset({"step", "progress", "resource", "time"})
+#: Events that hold text from anywhere, which may quote a secret.
+_TEXTS = frozenset({"message", "end"})
 _SIZE, _AGE = 64, 0.5
 
 _clock = time.time
@@ -50,13 +53,15 @@ class EventWriter:
         self._pid = os.getpid()
 
     def log(self, e: str, /, **values: Any) -> None:
-        """Append an event of type `e` with the time now.
+        """Append an event of type `e` with the time now; secrets in messages are hidden.
 
         Raises:
             DiskFullError: no space is left; the event is kept and written by a later flush.
             TypeError: a value that JSON cannot hold.
         """
         now = _clock()
+        if e in _TEXTS:
+            values = redact(values)
         line = encode_line({"e": e, "t": now, **values})
         with self._lock:
             self._lines.append(line)

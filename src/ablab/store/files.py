@@ -362,8 +362,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def atomic_folder(target: str | os.PathLike[str], *, replace: bool = False, sync: bool = True) -> Iterator[Path]:
     """Yield an empty folder beside `target` that becomes `target` when the block ends without an exception.
 
-    After an exception or a kill, `target` is as before. With `replace`, an existing target is moved away first:
-    readers see the old folder, for an instant none, then the new one.
+    After an exception or a kill, `target` is as before. With `replace`, an existing target and the new folder change
+    names in one step (where the file system cannot do that, there is for an instant none).
 
     Raises:
         FileExistsError: `target` exists and `replace` is False.
@@ -379,8 +379,10 @@ def atomic_folder(target: str | os.PathLike[str], *, replace: bool = False, sync
             yield temporary
             if sync:
                 sync_tree(temporary)
-            old = _move_away(target) if replace else None
-            _rename_folder(temporary, target)
+            old = temporary if replace and _exchange(temporary, target) else None
+            if old is None:
+                old = _move_away(target) if replace else None
+                _rename_folder(temporary, target)
             if sync:
                 sync_folder(target.parent)
             if old is not None:
@@ -388,6 +390,20 @@ def atomic_folder(target: str | os.PathLike[str], *, replace: bool = False, sync
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _exchange(folder: Path, target: Path) -> bool:
+    """Let two folders change names in one step; False when there is no target or the system cannot do it."""
+    if not target.exists():
+        return False
+    import ctypes
+
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    if exchange is None:
+        return False
+    here, flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    done: int = exchange(here, os.fsencode(folder), here, os.fsencode(target), flag)
+    return done == 0
 
 
 def _rename_folder(folder: Path, target: Path) -> None:

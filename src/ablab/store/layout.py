@@ -38,6 +38,7 @@ from ablab.store.files import (
     write_bytes,
     write_json,
 )
+from ablab.store.redact import redact
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -207,7 +208,12 @@ class RunFolder:
         return _read_model(State, f"{self._path}/state.json")
 
     def write_state(self, state: State, *, sync: bool = False) -> None:
-        """Write where the run stands. Not synced by default: after a power cut an old state is as good."""
+        """Write where the run stands, secrets in its message hidden.
+
+        Not synced by default: after a power cut an old state is as good.
+        """
+        if state.message:
+            state = state.model_copy(update={"message": redact(state.message)})
         write_bytes(f"{self._path}/state.json", state.model_dump_json().encode() + b"\n", sync=sync)
 
     def read_result(self) -> Result | None:
@@ -223,8 +229,8 @@ class RunFolder:
         publish_json(self.result_path, result)
 
     def append_issue(self, issue: dict[str, Any]) -> None:
-        """Append a row of issues and resolutions: `time` is added, kind, message and resolution are the caller's."""
-        append_line(self.issues_path, {"time": time.time(), **issue}, sync=True)
+        """Append a row of issues and resolutions: `time` is added, secrets are hidden, the rest is the caller's."""
+        append_line(self.issues_path, {"time": time.time(), **redact(issue)}, sync=True)
 
     def read_issues(self) -> list[dict[str, Any]]:
         """Return the rows of issues and resolutions, oldest first."""

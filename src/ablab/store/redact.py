@@ -58,6 +58,8 @@ _ASSIGNED = re.compile(
     r"(?<![\w.\-])(?P<option>--)?-?(?P<name>[A-Za-z_][\w.\-]*)(?P<by>[\"']?\s*[=:]\s*|(?(option)\s+(?!--)|(?!)))"
     r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|(?:Bearer\s+|Basic\s+)?[^\s,;&\"'}\])]+)"
 )
+#: A value that is nothing but a secret, whatever its name.
+_OPAQUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-+=.]{16,}")
 #: A shorter value of a variable would hide ordinary words.
 _SHORTEST = 6
 
@@ -84,19 +86,23 @@ def _words(name: str) -> str:
 
 
 def known_secrets(
-    *, environment: Mapping[str, str] | None = None, files: Iterable[str | os.PathLike[str]] = (".env",)
+    *, environment: Mapping[str, str] | None = None, files: Iterable[str | os.PathLike[str]] | None = None
 ) -> tuple[str, ...]:
     """Return the values that variables and `.env` files hold under secret names, longest first.
 
     Args:
         environment: variables by name; None means this process's.
-        files: files of NAME=value lines; missing ones are skipped.
+        files: files of NAME=value lines, missing ones are skipped; None means `.env` of the working folder and of the
+            folders above it.
     """
+    if files is None:
+        here = Path.cwd()
+        files = [folder / ".env" for folder in (here, *here.parents)]
     variables = dict(os.environ if environment is None else environment)
     found = {value for name, value in variables.items() if is_secret_name(name)}
     for file in files:
-        # Everything in such a file is private by custom, but a short setting is an ordinary word elsewhere.
-        found |= {value for name, value in read_env(file).items() if is_secret_name(name) or len(value) >= 16}
+        # Everything in such a file is private by custom, but a word, a number or a path stands elsewhere too.
+        found |= {value for name, value in read_env(file).items() if is_secret_name(name) or _OPAQUE.fullmatch(value)}
     return _usable(found)
 
 
@@ -128,6 +134,24 @@ def redact(value: Any, *, secrets: Iterable[str] | None = None) -> Any:
     """
     known = known_secrets() if secrets is None else _usable(secrets)
     return _walk(value, known)
+
+
+def find_secrets(value: Any, *, path: str = "") -> list[str]:
+    """Return the places of secrets in a value, by name or shape: ["data.hub_token", "parameters.command[3]"]."""
+    clean = redact(value, secrets=())
+    if clean == value:
+        return []
+    if isinstance(value, Mapping):
+        parts = [(f"{path}.{key}" if path else str(key), item, clean.get(key)) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{path}[{n}]", item, clean[n]) for n, item in enumerate(value)]
+    else:
+        return [path]
+    found = []
+    for place, item, cleaned in parts:
+        if item != cleaned:
+            found += [place] if isinstance(cleaned, str) else find_secrets(item, path=place) or [place]
+    return found or [path]
 
 
 def _walk(value: Any, known: tuple[str, ...]) -> Any:
