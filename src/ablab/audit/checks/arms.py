@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ablab.audit.findings import finding, listed, place
+from ablab.audit.findings import finding, listed, not_checked, place
 from ablab.audit.view import AuditView
 from ablab.contract.finding import Finding
 
@@ -73,4 +73,17 @@ def planned(view: AuditView) -> Iterable[Finding]:
             )
 
 
-CHECKS = (failed, unfinished, planned)
+def before_results(view: AuditView) -> Iterable[Finding]:
+    """Notes: what only finished runs can show, while there are none."""
+    if not view.has_results:
+        yield not_checked(
+            view,
+            "results-not-checked",
+            "experiments",
+            "identical results, shared machines, numerics, library versions and what arms really saw are known once "
+            "runs are done",
+            remedy="run the study",
+        )
+
+
+CHECKS = (failed, unfinished, planned, before_results)

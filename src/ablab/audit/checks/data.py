@@ -50,23 +50,25 @@ def epochs(view: AuditView) -> Iterable[Finding]:
 
 def _counts(view: AuditView, experiment: str) -> tuple[float, float, str] | None:
     """Return (seen, held, unit) of an arm, in tokens where known, else in samples."""
-    for unit, seen_name, held_name in (
-        ("tokens", "tokens.seen", "tokens.held"),
-        ("samples", "samples.seen", "samples.train"),
-    ):
-        derived = view.derivations.get(seen_name)
-        arm = view.study.experiments[experiment]
-        # What an arm is planned to see; a probe saw only two steps.
-        fact = view.fact(experiment, seen_name)
-        measured = fact.value if fact is not None and fact.source == "result" else None
-        seen = derived(arm) if derived is not None else measured
-        if seen is None and unit == "samples":
-            planned = [stage.samples for stage in training_stages(view.study, arm)[-1:]]
-            seen = planned[0] if planned else None
-        held = view.fact(experiment, held_name)
+    for unit, held_names in (("tokens", ("tokens.train", "tokens.held")), ("samples", ("samples.train",))):
+        seen = _planned(view, experiment, unit)
+        held = next((fact for name in held_names if (fact := view.fact(experiment, name)) is not None), None)
         if seen is not None and held is not None and held.value:
             return float(seen), float(held.value), unit
     return None
+
+
+def _planned(view: AuditView, experiment: str, unit: str) -> float | None:
+    """Return what an arm is planned to see, else what its finished run saw."""
+    arm = view.study.experiments[experiment]
+    derive = view.derivations.get(f"{unit}.seen")
+    planned = derive(arm) if derive is not None else None
+    if planned is None and unit == "samples":
+        planned = next((stage.samples for stage in training_stages(view.study, arm)[-1:]), None)
+    if planned is None:
+        fact = view.fact(experiment, f"{unit}.seen")
+        planned = fact.value if fact is not None and fact.source == "result" else None
+    return planned
 
 
 def supervision(view: AuditView) -> Iterable[Finding]:

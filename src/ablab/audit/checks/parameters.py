@@ -16,22 +16,23 @@ COUNT_TOLERANCE = 0.01
 
 def movement(view: AuditView) -> Iterable[Finding]:
     """Errors: frozen parameters that moved, runs that train nothing; warnings: trained parameters that stood still."""
+    lacking: list[str] = []
     for experiment in view.study.experiments.values():
         for own in training_stages(view.study, experiment):
-            if own.owner != experiment.name:
+            if own.owner != experiment.name or experiment.planned:
                 continue
-            where = stage_place(experiment, own.stage)
-            facts = view.facts(experiment.name, stage=own.stage.name)
-            if facts is None or "moved.still" not in facts:
-                yield not_checked(
-                    view,
-                    "parameters-moved",
-                    where,
-                    f"whether the parameters of {experiment.name} move as they should is known from two steps only",
-                    subjects=(experiment.name,),
-                )
-            if facts is not None:
-                yield from _moved(view, experiment, where, facts)
+            facts = view.facts(experiment.name, stage=own.stage.name) or {}
+            if "moved.still" not in facts:
+                lacking.append(experiment.name)
+            yield from _moved(view, experiment, stage_place(experiment, own.stage), facts)
+    if lacking:
+        yield not_checked(
+            view,
+            "parameters-moved",
+            f"experiments.{lacking[0]}",
+            f"whether the parameters of {listed(lacking)} move as they should is known once two steps are run",
+            subjects=tuple(dict.fromkeys(lacking)),
+        )
 
 
 def _moved(view: AuditView, experiment: Experiment, where: str, facts: Mapping[str, object]) -> Iterable[Finding]:
