@@ -11,6 +11,7 @@ from ablab.contract.task import StageSpec, TaskSpec
 from ablab.study.addresses import Addresses
 from ablab.study.criteria import CriterionError, parse_criterion
 from ablab.study.document import ComparisonEntry
+from ablab.study.metric_names import MetricNames
 from ablab.study.problems import Mark, Problems, listed, nearest, shown
 from ablab.study.schema import Comparison, Criterion, References
 from ablab.study.validation import Validator
@@ -46,8 +47,7 @@ class Comparisons:
         self._make_addresses = addresses
         self._validator = validator
         self._problems = problems
-        declared = [metric.name for metric in task.metrics]
-        self._metrics = list(dict.fromkeys([*declared, *(name for spec in kinds for name in spec.metrics)]))
+        self._metrics = MetricNames(task, kinds)
 
     @cached_property
     def _addresses(self) -> Addresses:
@@ -84,7 +84,7 @@ class Comparisons:
                 continue
             for key in entry:
                 if key not in _REFERENCE_KEYS:
-                    self._check_metric(key, entry.marks[key], also=_REFERENCE_KEYS)
+                    self._metrics.check(key, entry.marks[key], self._problems, also=_REFERENCE_KEYS)
             values = Block(
                 {key: entry[key] for key in entry if key not in _REFERENCE_KEYS},
                 {key: entry.marks[key] for key in entry if key not in _REFERENCE_KEYS},
@@ -103,8 +103,9 @@ class Comparisons:
         marks = raw.marks
         self._check_experiment(entry.baseline, marks["baseline"])
         controls = (*entry.controls.fail, *entry.controls.passing)
-        for name in controls:
-            self._check_experiment(name, marks["controls"])
+        for written in (raw.get("controls") or {}).values():
+            for name, place in zip(written, written.marks, strict=True):
+                self._check_experiment(name, place)
         variants = self._variants(_names(entry.variants), marks["variants"], (entry.baseline, *controls))
         for key in ("factor", "also"):
             for path in _names(getattr(entry, key)):
@@ -170,7 +171,7 @@ class Comparisons:
                     place, f"expected metric, metric@last or metric@best, as `at` says; found {entry.metric!r}"
                 )
             at = "best" if checkpoint == "best" else "last"
-        self._check_metric(name, place)
+        self._metrics.check(name, place, self._problems)
         return name, at
 
     def _criterion(self, entry: ComparisonEntry, raw: Block, mark: Mark, metric: str | None) -> Criterion | None:
@@ -188,27 +189,13 @@ class Comparisons:
             return None
         for condition in criterion.conditions:
             if condition.metric != metric or entry.metric is None:
-                self._check_metric(condition.metric, place)
+                self._metrics.check(condition.metric, place, self._problems)
         return criterion
 
     def _check_experiment(self, name: str, mark: Mark) -> None:
         if name not in self._known:
             message = f"no experiment is called {name!r}; experiments: {listed(self._names)}"
             self._problems.add(mark, message, nearest(name, self._names))
-
-    def _check_metric(self, name: str, mark: Mark, *, also: Sequence[str] = ()) -> None:
-        if not self._metrics or any(fnmatchcase(name, pattern) for pattern in self._metrics):
-            return
-        concrete = [_like(pattern, name) for pattern in self._metrics]
-        hint = nearest(name, [*concrete, *also])
-        self._problems.add(
-            mark, f"no stage of this study yields the metric {name!r}; known: {listed(self._metrics)}", hint
-        )
-
-
-def _like(pattern: str, name: str) -> str:
-    """Return a pattern with its first star filled from the name: "*/loss" and "val/los" give "val/loss"."""
-    return pattern.replace("*", name.partition("/")[0], 1) if "/" in name else pattern.removeprefix("*/")
 
 
 def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -231,8 +231,8 @@ class Experiments:
         """Apply `experiments.NAME.path` to an experiment that a matrix made."""
         split = names_experiment(override, self._drafts)
         if split is None or not split[1] or split[1][0] not in self._config_keys:
-            name = ".".join(override.keys[1:])
-            hint = nearest(name, [f"experiments.{known}" for known in self._drafts])
+            near = nearest(override.keys[1], self._drafts) if len(override.keys) > 1 else None
+            hint = None if near is None else f"experiments.{near}"
             self._problems.add(override.mark, f"no experiment of this study has {override.path}", hint)
             return
         draft = self._drafts[split[0]]

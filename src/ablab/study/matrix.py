@@ -90,7 +90,7 @@ def value_text(value: Any) -> str:
         return "null"
     if isinstance(value, float):
         text = repr(value)
-        return f"{float(text):g}".replace("e-0", "e-").replace("e+0", "e") if "e" in text else text.removesuffix(".0")
+        return f"{float(text):g}".replace("e-0", "e-").replace("e+", "e") if "e" in text else text.removesuffix(".0")
     if isinstance(value, dict):
         return "_".join(f"{key}={value_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -18,9 +18,10 @@ from ablab.contract.kinds import is_select
 from ablab.contract.select import Select
 from ablab.study.addresses import Addresses
 from ablab.study.merging import Merger, nested
+from ablab.study.metric_names import MetricNames
 from ablab.study.needs import Declared
 from ablab.study.pipeline import EMPTY, Pipelines
-from ablab.study.problems import Mark, Problems
+from ablab.study.problems import Mark, Problems, listed
 from ablab.study.schema import Stage
 from ablab.study.yaml12 import Block
 
@@ -45,6 +46,8 @@ def check_selects(
             message = f"exactly one stage needs a select stage, which sweeps its values; {names} needs {stage.name!r}"
             problems.add(place, message)
             continue
+        metrics = MetricNames(pipelines.task, [users[0].spec])
+        metrics.check(stage.parameters.metric, declared[stage.name].parameters.marks.get("metric", place), problems)
         _check_sweep(declared[stage.name], declared[users[0].name], config, mark, pipelines, problems)
 
 
@@ -62,8 +65,9 @@ def vary(stage: Stage, values: Mapping[str, Any]) -> Stage:
     changes: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
         target, inner = _target(stage.name, stage.spec.sections, path)
-        if target is None:
-            raise ConfigError(f"{path} is no path of the stage {stage.name!r}, which reads {stage.spec.sections}")
+        if target is None or not inner:
+            reads = listed(stage.spec.sections)
+            raise ConfigError(f"{path} names no value of the stage {stage.name!r}, which reads {reads}")
         _put(changes.setdefault(target, {}), inner, value)
     sections = {
         name: _changed(model, changes[name], name) if name in changes else model

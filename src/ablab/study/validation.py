@@ -92,52 +92,89 @@ class Validator:
 
     def _unknown(self, model: type[BaseModel], group: _Group) -> None:
         name = str(group.keys[-1])
-        valid = names(_models_at(model, group.keys[:-1]))
+        models = _models_at(model, group.keys[:-1])
+        valid = names(tuple(one for one in models if _is_tagged(one, group.tags)) or models)
         hint = nearest(name, valid)
         if hint is None:
-            hint = self._elsewhere(name)
+            elsewhere = self._elsewhere(name)
+            hint = None if elsewhere is None or group.mark.path.endswith(elsewhere) else elsewhere
         self.problems.add(group.mark, f"unknown key {name!r}; known here: {listed(valid, limit=30)}", hint)
 
 
-class _Group(NamedTuple):
-    """Errors about one place: its keys from the validated block, its mark, and what was found there."""
+class _Place(NamedTuple):
+    """What an error is about: keys from the validated block, mark, value, and the union members that were tried."""
 
     keys: tuple[str | int, ...]
     mark: Mark
     value: Any
-    parent: Any
+    tags: tuple[tuple[int, str], ...]
+
+
+class _Group(NamedTuple):
+    """Errors about one place."""
+
+    keys: tuple[str | int, ...]
+    mark: Mark
+    value: Any
+    tags: frozenset[str]
     errors: list[Mapping[str, Any]]
 
 
 def _groups(raw: Any, mark: Mark, details: Iterable[Any]) -> list[_Group]:
-    """Gather errors by the place they are about; the members of a union that was tried become one group."""
+    """Gather errors by the place they are about; of a union of blocks, only the member that fits best counts."""
+    found = [(detail, _locate(raw, mark, detail)) for detail in details]
+    worse = _worse_members([place for _, place in found], raw)
     groups: dict[tuple[str | int, ...], _Group] = {}
-    for detail in details:
-        keys, place, value, parent = _locate(raw, mark, detail)
-        groups.setdefault(keys, _Group(keys, place, value, parent, [])).errors.append(detail)
-    # A union of blocks fails once for each member; where a member got further than "this is no mapping", the
-    # complaint about the whole adds nothing.
+    for detail, place in found:
+        if not any((place.keys[:depth], tag) in worse for depth, tag in place.tags):
+            tags = frozenset(tag for _, tag in place.tags)
+            groups.setdefault(place.keys, _Group(place.keys, place.mark, place.value, tags, [])).errors.append(detail)
     return list(groups.values())
 
 
-def _locate(raw: Any, mark: Mark, detail: Mapping[str, Any]) -> tuple[tuple[str | int, ...], Mark, Any, Any]:
-    """Follow the error's location through the raw values; parts that name members of a union are skipped."""
+def _worse_members(places: Iterable[_Place], raw: Any) -> set[tuple[tuple[str | int, ...], str]]:
+    """Return the members of unions that a mapping was tried as and that failed more than another member did."""
+    counts: dict[tuple[str | int, ...], dict[str, int]] = {}
+    for place in places:
+        for depth, tag in place.tags:
+            keys = place.keys[:depth]
+            if isinstance(_value_at(raw, keys), Block):
+                # Failing as a whole ("this is no number") is worse than any number of failing fields.
+                cost = 1 if len(place.keys) > depth else 1000
+                members = counts.setdefault(keys, {})
+                members[tag] = members.get(tag, 0) + cost
+    worse = set()
+    for keys, members in counts.items():
+        best = min(members, key=lambda tag: members[tag])
+        worse |= {(keys, tag) for tag in members if tag != best}
+    return worse
+
+
+def _value_at(raw: Any, keys: Iterable[str | int]) -> Any:
+    for key in keys:
+        if isinstance(raw, (Block, Items)):
+            raw = raw[key]  # type: ignore[index]  # the keys were followed through these very values
+    return raw
+
+
+def _locate(raw: Any, mark: Mark, detail: Mapping[str, Any]) -> _Place:
+    """Follow the error's location through the raw values; parts that name members of a union are its tags."""
     keys: list[str | int] = []
+    tags: list[tuple[int, str]] = []
     value: Any = raw
-    parent: Any = None
     location = list(detail["loc"])
     for position, part in enumerate(location):
         if isinstance(value, Block) and part in value:
-            parent, mark, value = value, value.marks[str(part)], value[str(part)]
+            mark, value = value.marks[str(part)], value[str(part)]
         elif isinstance(value, Items) and isinstance(part, int) and part < len(value):
-            parent, mark, value = value, value.marks[part], value[part]
+            mark, value = value.marks[part], value[part]
         elif detail["type"] == "missing" and position == len(location) - 1:
-            parent, value = value, None
-            mark = mark.at(join(mark.path, part))
+            mark, value = mark.at(join(mark.path, part)), None
         else:
+            tags.append((len(keys), str(part)))
             continue
         keys.append(part)
-    return tuple(keys), mark, value, parent
+    return _Place(tuple(keys), mark, value, tuple(tags))
 
 
 def _models_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> tuple[type[BaseModel], ...]:
@@ -151,6 +188,13 @@ def _models_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> tuple[typ
         else:
             models = item_models(annotation)
     return models or (model,)
+
+
+def _is_tagged(model: type[BaseModel], tags: frozenset[str]) -> bool:
+    """Tell whether a member of a union is the one that an error's location names, by class or by discriminator."""
+    return model.__name__ in tags or any(
+        field.default in tags for field in model.model_fields.values() if field.default
+    )
 
 
 def _blame(group: _Group, text: str) -> Mark:
