@@ -6,6 +6,7 @@ A metric belongs to the last stage of an arm that yields it. Judging is left to 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -161,13 +162,16 @@ def _spans(folder: RunFolder, order: Order | None) -> Iterable[Span]:
 
 
 def _first_event(path: Path) -> dict[str, Any] | None:
-    """Return the first whole event of a file; None when there is none that can be read."""
+    """Return the first whole event of a file, after its format line; None when there is none that can be read."""
     try:
         with path.open("rb") as stream:
-            event = json.loads(stream.readline())
+            for line in itertools.islice(stream, 2):
+                event = json.loads(line)
+                if isinstance(event, dict) and "e" in event:
+                    return event
     except (FileNotFoundError, ValueError):
         return None
-    return event if isinstance(event, dict) else None
+    return None
 
 
 def _arm(

@@ -76,9 +76,9 @@ def comparison_differences(study: Study) -> list[dict[str, Any]]:
                             "baseline": ours,
                             "variant": theirs,
                             "declared": "factor"
-                            if covers(comparison.factor, path)
+                            if covers(study, comparison.factor, path)
                             else "also"
-                            if covers(comparison.also, path)
+                            if covers(study, comparison.also, path)
                             else None,
                         }
                         for path, (ours, theirs) in found.items()

@@ -127,19 +127,18 @@ class GPT(nn.Module):
         super().__init__()
         self.seed, self.store_frozen = seed, store_frozen
         self.gradient_checkpointing = False
-        with torch.device("meta"):
-            self.build(shape)
-        self.to_empty(device="cpu")
+        # Not on the meta device: it imports torch's compiler and sympy, seconds a worker. Every value is overwritten.
+        self.build(shape)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(initial(shape, name, tuple(parameter.shape), seed))
                 parameter.requires_grad_(not is_frozen(shape, name))
 
     def build(self, shape: Shape) -> None:
-        """Make the modules, their weights undefined."""
+        """Make the modules; their weights are drawn afterwards."""
         self.shape = shape
-        self.tokens = nn.Embedding(shape.vocabulary, shape.width)
-        self.positions = nn.Embedding(shape.context, shape.width)
+        self.tokens = nn.Embedding.from_pretrained(torch.empty(shape.vocabulary, shape.width), freeze=False)
+        self.positions = nn.Embedding.from_pretrained(torch.empty(shape.context, shape.width), freeze=False)
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
         self.norm = nn.LayerNorm(shape.width, bias=shape.bias)
         self.head = None if shape.tied_head else nn.Linear(shape.width, shape.vocabulary, bias=False)

@@ -49,7 +49,7 @@ class View:
     def records(self, experiment: str) -> list[RunRecord]:
         """Return the runs of an arm, over all its seeds, each once."""
         keys = dict.fromkeys(
-            key for (name, _), cell in self.results.cells.items() if name == experiment for key in cell.runs.values()
+            key for arm in self.results.arms if arm.experiment == experiment for key in arm.runs.values()
         )
         return [self.results.runs[key] for key in keys if key in self.results.runs]
 

@@ -46,7 +46,7 @@ def matrix(view: View) -> Section:
 
 
 def _status(view: View, experiment: str) -> str:
-    found = {cell.status for (name, _), cell in view.results.cells.items() if name == experiment}
+    found = {arm.status for arm in view.results.arms if arm.experiment == experiment}
     return next((status for status in _ORDER if status in found), "pending")
 
 
