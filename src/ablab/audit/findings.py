@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablab.audit.view import AuditView
@@ -84,7 +84,7 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def listed(names: tuple[str, ...] | list[str], most: int = 6) -> str:
+def listed(names: Sequence[str], most: int = 6) -> str:
     """Join names, the first few of many."""
     if len(names) <= most:
         return ", ".join(names)

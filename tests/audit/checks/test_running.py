@@ -66,15 +66,30 @@ def test_a_gated_name_needs_a_token(bench: Callable, tmp_path: Path, monkeypatch
 def test_checkpoints_against_the_free_disk(bench: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = bench()
     plan = lab.plan
-    plan.bytes_left = 200 * 2**30
+    trains = [run for run in plan.runs.values() if run.stage.kind == "train"]
+    for run in trains:
+        run.bytes = 20 * 2**30
 
     def found(free: int) -> dict[str, str]:
         monkeypatch.setattr(storage, "disk_free", lambda _: free * 2**30)
         return {each.id: each.severity for each in audit(lab.study, plan=plan, store=lab.store) if each.checked}
 
+    assert len(trains) == 9
     assert found(100)["checkpoints-exceed-disk"] == "error"
-    assert found(220)["disk-tight"] == "warning"
+    assert found(200)["disk-tight"] == "warning"
     assert not {"checkpoints-exceed-disk", "disk-tight"} & set(found(2000))
+
+
+def test_a_checkpoint_every_few_steps_counts(bench: Callable, monkeypatch: pytest.MonkeyPatch, sound: str) -> None:
+    # One log filled its disk with more than 100 checkpoints, about 200 GB, of a model of half a gigabyte.
+    often = sound.replace("batch: 4", "batch: 4, checkpoints: {keep_every: 1}")
+
+    def need(text: str) -> int:
+        monkeypatch.setattr(storage, "disk_free", lambda _: 1)
+        return bench(text).findings("checkpoints-exceed-disk")[0].evidence["bytes"]
+
+    # Last, best, and every of 100 steps, against last and best.
+    assert need(often) / need(sound) == pytest.approx(102 / 2)
 
 
 def test_an_estimate_that_does_not_add_up(bench: Callable, sound: str) -> None:

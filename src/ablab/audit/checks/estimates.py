@@ -11,7 +11,7 @@ from ablab.contract.finding import Finding
 #: Ratio between two figures of one duration from which they disagree.
 DISAGREE = 1.25
 #: Sources of a forecast that rest on a measurement.
-MEASURED = ("history", "probe")
+MEASURED = ("history", "probe", "rehearsal")
 
 
 def hours(seconds: float) -> str:

@@ -91,7 +91,35 @@ def parameter_count(model: Model, vocabulary: int) -> int:
     return vocabulary * width + head + model.context * width + model.layers * (attend + feed + 2 * norm) + norm
 
 
-DERIVED = {"logits.scale": logit_scale, "tokens.seen": tokens_seen, "tokens.held": tokens_held}
+def vocabulary_of(data: Data) -> int | None:
+    """Return the size of the vocabulary a data section asks for."""
+    return data.tokenizer.vocabulary or VOCABULARY.get(data.tokenizer.name)
+
+
+def frozen_count(model: Model) -> int:
+    """Return the query and key parameters that never move."""
+    if not model.attention.query_key.startswith("frozen"):
+        return 0
+    return 2 * model.width**2 * (model.layers - model.attention.unfrozen_layers)
+
+
+def checkpoint_bytes(experiment: Experiment) -> int | None:
+    """Return the bytes of one checkpoint: weights, and Adam's two moments of what trains, in fp32."""
+    model, data = model_of(experiment), data_of(experiment)
+    vocabulary = None if data is None else vocabulary_of(data)
+    if model is None or vocabulary is None:
+        return None
+    total, frozen = parameter_count(model, vocabulary), frozen_count(model)
+    stored = total - frozen if model.store_frozen == "seed" else total
+    return 4 * stored + 8 * (total - frozen)
+
+
+DERIVED = {
+    "logits.scale": logit_scale,
+    "tokens.seen": tokens_seen,
+    "tokens.held": tokens_held,
+    "checkpoint.bytes": checkpoint_bytes,
+}
 
 
 def tokenizers_differ(view: AuditView) -> Iterable[Finding]:
@@ -227,9 +255,9 @@ def undertrained(view: AuditView) -> Iterable[Finding]:
     few: dict[str, float] = {}
     for experiment in view.study.experiments.values():
         model, data, seen = model_of(experiment), data_of(experiment), tokens_seen(experiment)
-        if model is None or data is None or seen is None:
+        vocabulary = None if data is None else vocabulary_of(data)
+        if model is None or vocabulary is None or seen is None:
             continue
-        vocabulary = data.tokenizer.vocabulary or VOCABULARY.get(data.tokenizer.name, 0)
         ratio = seen / parameter_count(model, vocabulary)
         if ratio < OPTIMAL_TOKENS:
             few[experiment.name] = ratio
