@@ -101,5 +101,6 @@ def make_run(store: Store) -> Callable[..., RunFolder]:
     return make
 
 
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1"}

@@ -85,13 +85,13 @@ def test_kills_inside_a_checkpoint_write_change_nothing(template, make_run, undi
     seen: set[str] = set()
 
     def writing(run):
-        names = os.listdir(run.checkpoints) if run.checkpoints.is_dir() else []
+        names = [path.name for path in run.checkpoints.iterdir()] if run.checkpoints.is_dir() else []
         fresh = {name for name in names if name.startswith(".tmp-step")} - seen
         seen.update(fresh)
         return bool(fresh) and any(name.startswith("step-") for name in names)
 
     assert run_with_kills(template, run, writing) >= 3
-    assert not [name for name in os.listdir(run.checkpoints) if name.startswith(".tmp-")]
+    assert not list(run.checkpoints.glob(".tmp-*"))
     assert all(damage(folder) == [] for folder in run.checkpoints.glob("step-*"))
     assert_same(outcome(run), undisturbed)
 
@@ -105,9 +105,9 @@ def test_a_checkpoint_cut_after_the_fact_is_passed_over(template, make_run, undi
     os.kill(pid, signal.SIGKILL)
     template.wait(pid)
     newest = max(run.checkpoints.glob("step-*"))
-    with open(newest / "optimizer.safetensors", "r+b") as file:
+    with (newest / "optimizer.safetensors").open("r+b") as file:
         file.truncate(100)
-    with open(run.attempt(1).events, "ab") as file:
+    with run.attempt(1).events.open("ab") as file:
         file.write(b'{"e": "step", "st')
     assert template.run(run) == EXIT_DONE
     assert_same(outcome(run), undisturbed)

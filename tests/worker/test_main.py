@@ -149,7 +149,9 @@ def test_memory_that_runs_out_is_told_and_half_of_it_is_enough(template, make_ru
     hog, plan = 150_000_000, PLAN | {"steps": 4}
     limit = (1 << 30) + address_space_of_an_idle_worker(template, make_run)
     free = make_run("train-free", parameters=plan, model={"dropout": 0.0})
-    run = make_run("train-full", parameters=plan, model={"hog": hog, "dropout": 0.0}, resources={"address_space": limit})
+    run = make_run(
+        "train-full", parameters=plan, model={"hog": hog, "dropout": 0.0}, resources={"address_space": limit}
+    )
     assert template.run(free) == EXIT_DONE
     assert template.run(run) == EXIT_FAILED
     end = run.attempt(1).read_end()

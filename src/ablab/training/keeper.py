@@ -108,7 +108,7 @@ class Keeper:
         tensors = state_tensors(self._optimizer, self._parameters)
         size = checkpoint.save(self._folder / name, model=self._model, optimizer=tensors, state=state.to_json())
         self._damaged.discard(name)
-        retention.write_index(self._folder, state.index)
+        retention.write_index(self._folder, state.index, sync=False)
         retention.prune(self._folder, state.index, discard=self._damaged)
         seconds = time.perf_counter() - began
         tags = state.index.tags(name)

@@ -80,9 +80,9 @@ def read_index(checkpoints: Path) -> Index:
         return Index()
 
 
-def write_index(checkpoints: Path, index: Index) -> None:
-    """Write index.json."""
-    write_json(checkpoints / INDEX, {"format": 1, **index.to_json()})
+def write_index(checkpoints: Path, index: Index, *, sync: bool = True) -> None:
+    """Write index.json; unsynced while the run goes on, since a resume writes it anew."""
+    write_json(checkpoints / INDEX, {"format": 1, **index.to_json()}, sync=sync)
 
 
 def prune(checkpoints: Path, index: Index, *, spare: int = 1, discard: Iterable[str] = ()) -> None:

@@ -24,7 +24,16 @@ from typing import Any, NoReturn
 # As in __main__: before torch loads OpenMP.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-MODULES = ("torch", "numpy", "safetensors.torch", "ablab.training.loop", "ablab.worker.main")
+MODULES = (
+    "torch",
+    # Any optimizer imports the compiler front end when it is made: a second that workers need not pay each.
+    "torch._dynamo",
+    "numpy",
+    "safetensors.torch",
+    "ablab.training.loop",
+    "ablab.worker.main",
+    *(f"ablab.worker.stages.{kind}" for kind in ("prepare", "train", "evaluate", "probe", "select")),
+)
 
 
 def main() -> int:
