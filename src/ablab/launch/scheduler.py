@@ -31,6 +31,7 @@ from ablab.launch.records import Records
 from ablab.launch.rehearsals import Entry, Rehearsals
 from ablab.plan.graph import Plan, Run
 from ablab.store.claims import Holder
+from ablab.store.files import write_json
 from ablab.store.layout import RunFolder, Store
 from ablab.store.retention import disk_free
 
@@ -383,7 +384,8 @@ class Scheduler:
                 attempt=job.attempt,
                 numerics=numerics,
             )
-            folder.write_order(order)
+            # Not synced: after a power cut an order is simply written again.
+            write_json(folder.order_path, order, sync=False)
             self._crew.start(job)
         except DiskFullError as error:
             self._places.give(run.name)
@@ -430,7 +432,7 @@ class Scheduler:
                 folder=folder.path,
                 inputs=self._rehearsals.inputs(entry, self._is_done),
             )
-            folder.write_order(order)
+            write_json(folder.order_path, order, sync=False)
             self._crew.start(job)
         except DiskFullError as error:
             self._places.give(name)
