@@ -7,6 +7,7 @@ error that names the file.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Callable, Iterable
@@ -45,8 +46,9 @@ def find_task(name: str, *, folder: Path | str | None = None) -> TaskSpec:
     """
     if is_file_reference(name):
         file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "SPEC")
-        found = _from_file(file, attribute, folder=folder, expected=_EXPECTED_TASK)
-        return _as_task(found, name)
+        found = _as_task(_from_file(file, attribute, folder=folder, expected=_EXPECTED_TASK), name)
+        # Its code computes the task's stages, so its content belongs to their keys.
+        return dataclasses.replace(found, files=(str(component_file(file, folder=folder)), *found.files))
     module = f"ablab.tasks.{name.replace('-', '_')}.config"
     if name in built_in_tasks():
         return _as_task(importlib.import_module(module).SPEC, name)
