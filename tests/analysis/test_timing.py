@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ablab.analysis.results import Span
-from ablab.analysis.timing import account, mark_shared, overlaps, speed_ratios, speeds
+from ablab.analysis.timing import account, mark_shared, speed_ratios, speeds
+from ablab.store.spans import Span
 
 
 def test_named_seconds_sum_to_the_wall_clock(record: Callable) -> None:
@@ -36,39 +36,8 @@ def test_runs_side_by_side_are_marked_and_runs_alone_are_not(record: Callable) -
         "three": record("three", spans=(Span(start=110, end=200, host="gpu1"),)),
         "elsewhere": record("elsewhere", spans=(Span(start=0, end=200, host="gpu2"),)),
     }
-    assert overlaps(runs) == {"one": ("two",), "two": ("one",)}
     marked = mark_shared(runs)
     assert [key for key, run in marked.items() if run.shared] == ["one", "two"]
-
-
-def test_overlaps_agree_with_all_pairs(record: Callable) -> None:
-    import random
-
-    draw = random.Random(2)
-    runs = {}
-    for index in range(60):
-        start = draw.uniform(0, 500)
-        spans = tuple(Span(start=start + k * 40, end=start + k * 40 + draw.uniform(1, 60), host="h") for k in range(2))
-        runs[str(index)] = record(str(index), spans=spans)
-    expected = {}
-    for key, run in runs.items():
-        others = {
-            other: sum(a.overlap(b) for a in run.spans for b in theirs.spans)
-            for other, theirs in runs.items()
-            if other != key
-        }
-        telling = {other for other, seconds in others.items() if seconds > 0 and seconds >= 0.01 * run.wall}
-        if telling:
-            expected[key] = telling
-    assert {key: set(value) for key, value in overlaps(runs).items()} == expected
-
-
-def test_a_moment_of_overlap_is_not_sharing(record: Callable) -> None:
-    runs = {
-        "long": record("long", spans=(Span(start=0, end=1000),)),
-        "next": record("next", spans=(Span(start=999, end=2000),)),
-    }
-    assert overlaps(runs) == {}
 
 
 def test_a_speed_between_shared_and_alone_is_contention(make: Callable, record: Callable) -> None:

@@ -6,24 +6,21 @@ A metric belongs to the last stage of an arm that yields it. Judging is left to 
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from ablab.analysis.curves import curves
-from ablab.analysis.results import Arm, Curve, Results, RunRecord, Span, Value
+from ablab.analysis.results import Arm, Curve, Results, RunRecord, Value
 from ablab.analysis.timing import mark_shared
-from ablab.contract.order import Order
 from ablab.contract.result import Result
 from ablab.contract.state import State
 from ablab.plan.graph import Plan, Run
-from ablab.store.events import read_events, tail_events
+from ablab.store.events import read_events
 from ablab.store.files import CorruptFile
 from ablab.store.layout import RunFolder, Store
+from ablab.store.spans import read_spans
 from ablab.study.schema import Experiment, Stage, Study
 
 __all__ = ["Results", "collect", "collect_run", "yields"]
@@ -64,9 +61,8 @@ def collect_run(run: Run, folder: RunFolder, *, with_curves: bool = True) -> Run
     status, problem = str(run.status), ""
     result: Result | None = None
     state: State | None = None
-    order: Order | None = None
     try:
-        result, state, order = folder.read_result(), folder.read_state(), folder.read_order()
+        result, state = folder.read_result(), folder.read_state()
     except CorruptFile as error:
         status, problem = "failed", str(error)
     record = RunRecord(
@@ -90,7 +86,7 @@ def collect_run(run: Run, folder: RunFolder, *, with_curves: bool = True) -> Run
         record,
         attempts=len(folder.attempts()),
         issues=tuple(folder.read_issues()),
-        spans=tuple(_spans(folder, order)),
+        spans=tuple(read_spans(folder)),
         curves=drawn,
         looks={name: len(curve.steps) for name, curve in drawn.items() if not curve.name.startswith("train/")},
         message=record.message or "; ".join(problems),
@@ -143,35 +139,6 @@ def _running(
             time[name] = time.get(name, 0.0) + seconds
     peak = {"rss": state.rss, "gpu": state.gpu_memory} if state is not None else {}
     return replace(record, metrics=latest, time=time, peak={name: size for name, size in peak.items() if size})
-
-
-def _spans(folder: RunFolder, order: Order | None) -> Iterable[Span]:
-    """Yield when each attempt began and was last heard of; attempts without events are left out."""
-    for number in folder.attempts():
-        path = folder.attempt(number).events
-        first, last = _first_event(path), tail_events(path, 1)
-        if first is None or not last:
-            continue
-        yield Span(
-            start=float(first.get("t", 0.0)),
-            end=float(last[-1].get("t", 0.0)),
-            host=str(first.get("host", "")),
-            devices=order.resources.devices if order is not None else (),
-            attempt=number,
-        )
-
-
-def _first_event(path: Path) -> dict[str, Any] | None:
-    """Return the first whole event of a file, after its format line; None when there is none that can be read."""
-    try:
-        with path.open("rb") as stream:
-            for line in itertools.islice(stream, 2):
-                event = json.loads(line)
-                if isinstance(event, dict) and "e" in event:
-                    return event
-    except (FileNotFoundError, ValueError):
-        return None
-    return None
 
 
 def _arm(

@@ -12,8 +12,6 @@ from ablab.store.files import append_line, read_lines
 from ablab.store.layout import Store
 from ablab.study.schema import Study
 
-FORMAT = 1
-
 
 def path_of(study: Study, store: Store) -> Path:
     """Return the file the verdicts of a study and profile are kept in."""
@@ -33,7 +31,6 @@ def keep_verdicts(
     added = []
     for verdict in verdicts:
         content = {
-            "format": FORMAT,
             "comparison": verdict.comparison,
             "baseline": verdict.baseline,
             "criterion": verdict.criterion,

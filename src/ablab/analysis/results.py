@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ablab.contract.order import Numerics
 from ablab.contract.result import Best
+from ablab.store.spans import Span
 from ablab.study.schema import Study
 
 At = Literal["last", "best"]
@@ -58,23 +59,6 @@ class Curve:
     def at_step(self, step: int) -> float | None:
         """Return the value at exactly this step."""
         return dict(zip(self.steps, self.values, strict=True)).get(step)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Wall-clock seconds (Unix time) that one attempt of a run occupied a machine and its devices."""
-
-    start: float
-    end: float
-    host: str = ""
-    devices: tuple[int, ...] = ()
-    attempt: int = 1
-
-    def overlap(self, other: Span) -> float:
-        """Return the seconds both ran on one machine."""
-        if self.host != other.host:
-            return 0.0
-        return max(0.0, min(self.end, other.end) - max(self.start, other.start))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

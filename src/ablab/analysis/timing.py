@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from ablab.analysis.results import Results, RunRecord
 from ablab.contract.result import TIMES
+from ablab.store.spans import overlapping
 
-#: Share of a run's wall clock another run must overlap with before the machine counts as shared.
-LEAST_OVERLAP = 0.01
 #: Share of the wall clock that may stay without a name before an account counts as incomplete.
 TOLERANCE = 0.02
 
@@ -64,34 +63,9 @@ def account(record: RunRecord) -> Account | None:
     return Account(key=record.key, seconds=seconds, wall=sum(seconds.values()) if wall is None else wall)
 
 
-def overlaps(records: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
-    """Return, for every run that shared its machine, the keys of the runs it shared it with.
-
-    Attempts are swept by their start, so the cost grows with the overlaps there are, not with all pairs.
-    """
-    spans = sorted(((span, key) for key, record in records.items() for span in record.spans), key=lambda s: s[0].start)
-    seconds: dict[str, dict[str, float]] = {}
-    active: list[tuple[int, str]] = []
-    for index, (span, key) in enumerate(spans):
-        active = [(i, other) for i, other in active if spans[i][0].end > span.start]
-        for i, other in active:
-            shared = spans[i][0].overlap(span)
-            if shared > 0 and other != key:
-                seconds.setdefault(key, {})[other] = seconds.get(key, {}).get(other, 0.0) + shared
-                seconds.setdefault(other, {})[key] = seconds.get(other, {}).get(key, 0.0) + shared
-        active.append((index, key))
-    found = {}
-    for key, others in seconds.items():
-        least = LEAST_OVERLAP * (records[key].wall or 0.0)
-        telling = tuple(other for other, shared in others.items() if shared >= least)
-        if telling:
-            found[key] = telling
-    return found
-
-
 def mark_shared(records: Mapping[str, RunRecord]) -> dict[str, RunRecord]:
     """Return the records with `shared` and `shared_with` filled from their spans; a mark of the worker stays."""
-    found = overlaps(records)
+    found = overlapping({key: record.spans for key, record in records.items()})
     return {
         key: replace(record, shared=record.shared or key in found, shared_with=found.get(key, ()))
         for key, record in records.items()
