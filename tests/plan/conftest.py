@@ -171,8 +171,6 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-
-
 @pytest.fixture(scope="session")
 def toy_module() -> SimpleNamespace:
     """The toy task for fixtures that outlive a test."""

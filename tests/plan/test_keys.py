@@ -399,7 +399,9 @@ def test_a_hub_name_without_revision_is_unresolved() -> None:
 
 def test_pinned_keys(toy: Any) -> None:
     """A change here means that nobody's finished work is found any more: raise a version instead, or say why."""
-    stages = toy.usual(model={"width": 16}, steps=200, batch=16, optimizer={"learning_rate": 3e-4, "betas": (0.9, 0.95)})
+    stages = toy.usual(
+        model={"width": 16}, steps=200, batch=16, optimizer={"learning_rate": 3e-4, "betas": (0.9, 0.95)}
+    )
     plan = make_plan(toy.study({"A": stages}, seeds=(42,)), None)
     assert {name: plan.by_user["A", 42, name] for name in ("prepare", "train", "evaluate")} == {
         "prepare": "66c556d3306dfd45dcfc",
@@ -415,7 +417,9 @@ def test_keys_are_the_same_in_another_process(toy: Any) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     mine = Train.model_validate({"steps": 7, "optimizer": {"learning_rate": 1e-5, "groups": [{"pattern": "a"}]}})
-    assert out == block_text(mine, "train") == '{"optimizer":{"groups":[{"pattern":"a"}],"learning_rate":1e-05},"steps":7}'
+    assert (
+        out == block_text(mine, "train") == '{"optimizer":{"groups":[{"pattern":"a"}],"learning_rate":1e-05},"steps":7}'
+    )
 
 
 def test_an_identity_knows_its_configuration(toy: Any) -> None:

@@ -66,9 +66,7 @@ def by_ticks(jobs: dict[str, Job], slots: int) -> int:
     return now
 
 
-graphs = st.lists(
-    st.tuples(st.integers(1, 5), st.sets(st.integers(0, 6), max_size=3)), min_size=1, max_size=7
-).map(
+graphs = st.lists(st.tuples(st.integers(1, 5), st.sets(st.integers(0, 6), max_size=3)), min_size=1, max_size=7).map(
     lambda rows: {
         str(n): Job(float(seconds), tuple(str(need) for need in sorted(needs) if need < n))
         for n, (seconds, needs) in enumerate(rows)

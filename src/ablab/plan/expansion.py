@@ -109,10 +109,14 @@ class Expansion:
                 runs[key] = self._run(key, step, seed, user, inputs, asking)
                 if not step.per_seed:
                     step.key = key
-            elif run.users[-1] is not user:
+                continue
+            if run.users[-1] is not user:
                 if step.sweep is not None:
                     self._sweep(program, step, user, asking)
                 _share(run, user, asking)
+            if step.chosen:
+                # A trial may have made it, which chose nothing.
+                run.chosen = step.chosen
         return keys
 
     def _given(
