@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class Bench:
     def findings(self, id: str | None = None) -> list[Finding]:
         found = audit(self.study, plan=self.plan, store=self.store)
         return [each for each in found if id is None or each.id == id]
+
+    @property
+    def derivations(self) -> Any:
+        module, _, _ = self.study.task.audits.partition(":")
+        return import_module(module).DERIVED
 
     def run(self, experiment: str, seed: int | None = None, stage: str = "train") -> Run:
         run = self.plan.run_of(experiment, self.study.seeds[0] if seed is None else seed, stage)

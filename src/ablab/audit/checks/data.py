@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ablab.audit.findings import finding, not_checked, shown
+from ablab.audit.findings import finding, listed, not_checked, shown
 from ablab.audit.training import training_stages
 from ablab.audit.view import AuditView
 from ablab.contract.finding import Finding
@@ -43,7 +43,7 @@ def epochs(view: AuditView) -> Iterable[Finding]:
             view,
             "epochs-exceed-data",
             f"experiments.{lacking[0]}",
-            f"how much data {', '.join(lacking)} hold is not known before it is prepared",
+            f"how much data {listed(lacking)} hold is not known before it is prepared",
             subjects=tuple(lacking),
         )
 

@@ -53,7 +53,7 @@ def _differ(
             "learning-rate-differs",
             "warning",
             place(index, comparison, arm.name),
-            f"{arm.name} trains {own.stage.name} at learning rate {shown(own.learning_rate)}, its baseline "
+            f"{arm.name} trains at learning rate {shown(own.learning_rate)} in {own.stage.name}, its baseline "
             f"{comparison.baseline} at {shown(base.learning_rate)}{declared}",
             remedy="use one rate, or sweep the same rates for every arm and compare the best of each",
             evidence={comparison.baseline: base.learning_rate, arm.name: own.learning_rate, "path": path},

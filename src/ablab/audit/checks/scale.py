@@ -41,7 +41,7 @@ def logit_scale(view: AuditView) -> Iterable[Finding]:
                 place(index, comparison),
                 f"initial attention logits differ in scale (standard deviation {told}): between {high} and {low} the "
                 f"comparison also measures softmax temperature, x{ratio:.1f}",
-                remedy="add an arm matched in scale, for example frozen-normal with standard deviation 1/sqrt(width)",
+                remedy=f"read only arms of one scale against each other ({_groups(scales)}), or add a matched one",
                 evidence={"scales": scales, "sources": sources, "ratio": ratio},
                 subjects=tuple(scales),
                 comparison=comparison,
@@ -55,6 +55,17 @@ def logit_scale(view: AuditView) -> Iterable[Finding]:
                 subjects=tuple(lacking),
                 comparison=comparison,
             )
+
+
+def _groups(scales: Mapping[str, float]) -> str:
+    """Return the arms that share a scale, for a sentence."""
+    groups: list[list[str]] = []
+    for name in sorted(scales, key=scales.__getitem__):
+        if groups and scales[name] <= SAME_SCALE * scales[groups[-1][0]]:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return "; ".join(", ".join(names) for names in groups)
 
 
 def as_number(value: Any) -> float | None:

@@ -16,7 +16,7 @@ from ablab.contract.finding import Finding
 from ablab.study.schema import Experiment
 from ablab.tasks.language_modeling.config import Data, Model
 
-#: Tokens of the train splits of hub corpora under GPT-2's BPE, to about one percent, before they are prepared.
+#: Roughly the tokens of hub corpora's train splits under GPT-2's BPE; once prepared, their own counts are used.
 GPT2_TOKENS = {"tinystories": 474_000_000, "openwebtext": 9_040_000_000, "wikitext-103": 118_000_000}
 VOCABULARY = {"gpt2": 50_257, "bytes": 257}
 #: Tokens a parameter of a compute-optimal model (Hoffmann et al. 2022, arXiv 2203.15556).
