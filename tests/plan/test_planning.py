@@ -126,7 +126,7 @@ def test_a_pipeline_may_stand_in_any_order(toy: Any) -> None:
 
 def test_circles_are_named(toy: Any) -> None:
     circle = (toy.stage("a", "b", kind="train"), toy.stage("b", "a", kind="train"))
-    with pytest.raises(ConfigError, match="circle: (a -> b -> a|b -> a -> b)"):
+    with pytest.raises(ConfigError, match=r"circle: (a -> b -> a|b -> a -> b)"):
         make_plan(toy.study({"A": circle}), None)
     arms = {"A": (toy.stage("x", "B.y", kind="train"),), "B": (toy.stage("y", "A.x", kind="train"),)}
     with pytest.raises(ConfigError, match=r"circle: .*B\.y -> A\.x"):
@@ -151,7 +151,7 @@ def test_a_need_of_ones_own_name_is_ones_own_stage(toy: Any) -> None:
 
 
 def test_needs_that_lead_nowhere_are_errors(toy: Any) -> None:
-    with pytest.raises(ConfigError, match="no stage.*prepare, train"):
+    with pytest.raises(ConfigError, match=r"no stage.*prepare, train"):
         make_plan(toy.study({"A": (*toy.usual()[:2], toy.stage("evaluate", "tarin"))}), None)
     with pytest.raises(ConfigError, match="no experiment 'Z'"):
         make_plan(toy.study({"A": (toy.stage("evaluate", "Z.train"),)}), None)
