@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ablab.contract.failure import DiskFullError
 from ablab.contract.result import Result
 from ablab.store import files
+from ablab.store.lines import HEADER
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(
@@ -100,7 +101,7 @@ def test_another_format_is_refused_by_name(found: int, says: str) -> None:
 def test_every_prefix_of_a_file_of_lines_reads_as_its_complete_objects(
     objects: list[dict[str, object]], data: st.DataObject
 ) -> None:
-    lines = [files.HEADER, *(files.encode_line(o) for o in objects)]
+    lines = [HEADER, *(files.encode_line(o) for o in objects)]
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
     ends = [sum(map(len, lines[: i + 2])) for i in range(len(objects))]
@@ -219,6 +220,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from ablab.store import files
+from ablab.store.lines import HEADER
 from ablab.store.manifest import write_manifest
 root = Path(sys.argv[1])
 n = int(sys.argv[2])
@@ -281,6 +283,7 @@ import errno, json, os, sys
 from pathlib import Path
 from ablab.contract.failure import DiskFullError
 from ablab.store import files
+from ablab.store.lines import HEADER
 from ablab.store.events import EventWriter, read_attempt_events
 from ablab.store.manifest import check_manifest, write_manifest
 root = Path(sys.argv[1])

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ablab.contract.failure import AblabError, FailureKind
 from ablab.store import processes
-from ablab.store.files import check_format, locked, naming_full_disk, temporary_name, write_all
+from ablab.store.files import check_format, naming_full_disk, temporary_name, write_all
+from ablab.store.lines import locked
 
 #: Seconds without a heartbeat after which a holder on another machine counts as dead.
 STALE = 60.0

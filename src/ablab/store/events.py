@@ -14,17 +14,17 @@ from collections.abc import Set
 from typing import Any, cast
 
 from ablab.contract.events import Event
-from ablab.store.files import (
+from ablab.store.faults import naming_full_disk
+from ablab.store.layout import RunFolder
+from ablab.store.lines import (
     HEADER,
     encode_line,
     mend_last_line,
-    naming_full_disk,
     open_for_lines,
     parse_lines,
     read_lines,
     write_lines,
 )
-from ablab.store.layout import RunFolder
 from ablab.store.redact import redact
 
 #: Events that come often and may wait for the next flush; every other kind is on its way at once.

@@ -1,8 +1,8 @@
-"""Files that survive any kill: whole or not there, lines whole or ignored, errors that name file and line.
+"""Files that survive any kill: whole or not there, and folders likewise.
 
-Every file of the store goes through here. What a file means (its keys, its place) belongs to the other modules.
+Every file of the store goes through here; files of lines are in `ablab.store.lines`, what can be wrong with a file in
+`ablab.store.faults`, and both can be had from here. What a file means (its keys, its place) belongs to others.
 
-A file of lines begins with a header, `{"format": 1}`, which its first writer adds and readers check and leave out.
 JSON is Python's: a float that is not finite is written as `NaN`, `Infinity` or `-Infinity` and reads back as such.
 """
 
@@ -10,51 +10,44 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from ablab.store.faults import CorruptFile, UnreadableFormat, check_format, naming_full_disk
+from ablab.store.lines import append_line, encode_line, jsonable, locked, parse_lines, read_lines, write_all
 
-from ablab.contract.failure import AblabError, DiskFullError, FailureKind
+__all__ = [
+    "TEMPORARY",
+    "CorruptFile",
+    "UnreadableFormat",
+    "append_line",
+    "atomic_folder",
+    "check_format",
+    "encode_line",
+    "jsonable",
+    "locked",
+    "naming_full_disk",
+    "parse_lines",
+    "publish_json",
+    "read_bytes",
+    "read_json",
+    "read_lines",
+    "sync_folder",
+    "sync_tree",
+    "temporary_name",
+    "write_all",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 #: Names of unfinished files and folders start with this; readers skip them and `gc` removes old ones.
 TEMPORARY = ".tmp-"
-#: First line of a file of lines; a file without one is of format 1.
-HEADER = b'{"format":1}\n'
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
-
-
-class CorruptFile(AblabError):
-    """A file of the store that cannot be what it was written as; `detail` names `file` and, for lines, `row`."""
-
-    kind: FailureKind = "data"
-
-
-class UnreadableFormat(AblabError):
-    """A file whose format number this version does not read."""
-
-    kind: FailureKind = "config"
-
-
-@contextlib.contextmanager
-def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn "no space left" (and "quota exceeded") of the enclosed work into a DiskFullError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise DiskFullError(
-            f"no space left on the device that holds {path}: free some (`ablab gc` says what it would remove)",
-            file=str(path),
-        ) from error
 
 
 def temporary_name(path: str | os.PathLike[str]) -> Path:
@@ -70,13 +63,6 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def write_all(handle: int, data: bytes) -> None:
-    """Write all of `data` to a file descriptor, however many calls that takes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, *, sync: bool = True) -> None:
@@ -146,29 +132,6 @@ def publish_json(path: str | os.PathLike[str], obj: Any) -> None:
     sync_folder(path.parent)
 
 
-def encode_line(obj: Any) -> bytes:
-    """Return an object as one line of JSON; a quarter of the time that the standard encoder takes."""
-    try:
-        return to_json(obj, inf_nan_mode="constants", fallback=jsonable) + b"\n"
-    except PydanticSerializationError:
-        # Lone surrogates again; or a type that JSON does not know, which raises its TypeError here.
-        return json.dumps(obj, default=jsonable, separators=(",", ":")).encode() + b"\n"
-
-
-def jsonable(value: Any) -> Any:
-    """Turn what JSON does not know into what it does: models, paths, sets, scalars and arrays of numpy or torch."""
-    if hasattr(value, "model_dump"):
-        return value.model_dump()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    for method in ("tolist", "isoformat"):
-        if hasattr(value, method):
-            return getattr(value, method)()
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
-
-
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file with as few system calls as possible (status reads ten thousand files)."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -204,158 +167,6 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise CorruptFile(
             f"{path}, line {row}: not UTF-8 text; restore or delete the file", file=str(path), row=row
         ) from error
-
-
-def check_format(data: Any, path: str | os.PathLike[str], *, reads: Collection[int] = (1,)) -> int:
-    """Return the format number of a file's content.
-
-    Raises:
-        CorruptFile: the content is no JSON object with a format number.
-        UnreadableFormat: the number is not among `reads`; the message says which version wrote it.
-    """
-    found = data.get("format") if isinstance(data, dict) else None
-    if not isinstance(found, int) or isinstance(found, bool):
-        raise CorruptFile(f"{path}: expected a JSON object with a format number, found none", file=str(path))
-    if found in reads:
-        return found
-    known = ", ".join(map(str, sorted(reads)))
-    age, remedy = ("a newer", "upgrade ablab") if found > max(reads) else ("an older", "read it with that version")
-    raise UnreadableFormat(
-        f"{path}: format {found} was written by {age} version of ablab; this one reads format {known}: {remedy}",
-        file=str(path),
-        found=found,
-    )
-
-
-def append_line(path: str | os.PathLike[str], obj: Any, *, sync: bool = False) -> None:
-    """Append one JSON object as a whole line; several processes may append to the same file.
-
-    A torn line that a killed writer left at the end is cut off first.
-
-    Raises:
-        DiskFullError: no space is left; nothing was appended.
-    """
-    line = encode_line(obj)
-    handle = open_for_lines(path)
-    try:
-        with locked(handle):
-            end = mend_last_line(handle)
-            write_lines(handle, line if end else HEADER + line, end=end, path=path)
-        if sync:
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def open_for_lines(path: str | os.PathLike[str]) -> int:
-    """Open a file of lines for appending, creating it and its folder; return the descriptor."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    with naming_full_disk(path):
-        try:
-            return os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, flags, 0o666)
-
-
-def write_lines(handle: int, data: bytes, *, end: int, path: str | os.PathLike[str]) -> None:
-    """Append whole lines by one write to a file that ends at `end`; on failure the file is as before.
-
-    Raises:
-        DiskFullError: no space is left.
-    """
-    with naming_full_disk(path):
-        try:
-            written = os.write(handle, data)
-            if written < len(data):
-                # A short write means that the disk is full; the second try brings its error.
-                write_all(handle, data[written:])
-        except OSError:
-            os.ftruncate(handle, end)
-            raise
-
-
-@contextlib.contextmanager
-def locked(handle: int) -> Iterator[None]:
-    """Hold the exclusive advisory lock of an open file; without effect where the file system knows no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        held = True
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        held = False
-    try:
-        yield
-    finally:
-        # Unlocked by name, since a child forked meanwhile shares the lock and would keep it.
-        if held:
-            fcntl.flock(handle, fcntl.LOCK_UN)
-
-
-def mend_last_line(handle: int) -> int:
-    """Cut a torn last line off a file open for reading and appending, or end it if it is whole; return the size."""
-    size = os.fstat(handle).st_size
-    if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
-        return size
-    start, tail = size, b""
-    while start and b"\n" not in tail:
-        start = max(0, start - 65536)
-        tail = os.pread(handle, size - start, start)
-    torn = tail.rpartition(b"\n")[2]
-    if _parse(torn) is not None:
-        write_all(handle, b"\n")
-        return size + 1
-    os.ftruncate(handle, size - len(torn))
-    return size - len(torn)
-
-
-def read_lines(path: str | os.PathLike[str], *, problems: list[str] | None = None) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file of lines; a missing file has none, a torn last line is ignored.
-
-    Args:
-        path: the file.
-        problems: when given, a corrupt line is skipped and described here instead of raising.
-
-    Raises:
-        CorruptFile: a line that is no JSON object; the message names file and line.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        return []
-    return parse_lines(data, path, problems=problems)
-
-
-def parse_lines(
-    data: bytes, path: str | os.PathLike[str], *, problems: list[str] | None = None
-) -> list[dict[str, Any]]:
-    """Return the JSON objects of the bytes of a file of lines (see `read_lines`); `path` is for messages."""
-    *whole, last = data.split(b"\n")
-    found = []
-    for row, line in enumerate(whole, 1):
-        value = _parse(line)
-        if value is not None:
-            found.append(value)
-        elif line.strip():
-            message = f"{path}, line {row}: not a JSON object: {line[:60].decode(errors='replace')!r}"
-            if problems is None:
-                raise CorruptFile(f"{message}; restore the file or delete the line", file=str(path), row=row)
-            problems.append(message)
-    # An object that parses is complete, even where a person's editor left out the last newline.
-    if last and (value := _parse(last)) is not None:
-        found.append(value)
-    if found and found[0].keys() == {"format"}:
-        check_format(found.pop(0), path)
-    return found
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 @contextlib.contextmanager
