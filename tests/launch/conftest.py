@@ -25,6 +25,9 @@ from ablab.store.files import read_lines
 from ablab.store.layout import RunFolder, Store
 from ablab.study.schema import Compute, Experiment, Need, Stage, Study
 
+# Tests and processes they start know this module under one name.
+sys.modules.setdefault("lab_of_tests", sys.modules[__name__])
+
 FAKE = Path(__file__).with_name("fake_worker.py")
 PROGRAM = Program(worker=(str(FAKE),), template=(str(FAKE), "template"))
 
@@ -170,9 +173,17 @@ class Lab:
         return found
 
 
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frozen source, shared by the stores of all tests: copying it takes a second."""
+    return tmp_path_factory.mktemp("sources")
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+def lab(tmp_path: Path, sources: Path) -> Iterator[Lab]:
     made = Lab(tmp_path)
+    made.store.root.mkdir()
+    (made.store.root / "sources").symlink_to(sources)
     yield made
     for pid in made.pids():
         try:
@@ -225,16 +236,3 @@ def elsewhere(lab: Lab) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
-
-
-@pytest.fixture
-def experiments() -> type:
-    """Makers of studies, for tests that cannot import this module."""
-
-    class Makers:
-        pass
-
-    Makers.stage = staticmethod(stage)  # type: ignore[attr-defined]
-    Makers.experiment = staticmethod(experiment)  # type: ignore[attr-defined]
-    Makers.program = PROGRAM  # type: ignore[attr-defined]
-    return Makers
