@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablab.contract.failure import AblabError, ConfigError, DataError, StopRequested
-from ablab.data.corpora import Limits, Prepared, bits_per_byte, prepare_corpus
+from ablab.data.corpora import Limits, Prepared, prepare_corpus
 from ablab.data.division import Division
 from ablab.data.sources import Source, files_source
 from ablab.store.manifest import check_manifest
@@ -86,7 +85,7 @@ def test_a_prepared_corpus_is_the_text(
 words = st.lists(st.sampled_from(["a", "B!", "naïve", "\n", "한국", "<|endoftext|>", "  "]), min_size=1, max_size=6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=st.lists(words.map(" ".join), max_size=40), shares=st.tuples(st.floats(0.1, 0.4), st.floats(0.1, 0.4)))
 def test_splits_are_disjoint_and_cover_everything(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], shares: tuple[float, float]
@@ -233,13 +232,3 @@ def test_a_tokenizer_without_its_size_is_refused(tmp_path: Path) -> None:
         arguments: dict[str, Any] = options
         with pytest.raises(ConfigError, match="expected gpt2, bytes, or bpe with a size"):
             prepare_corpus(stories(tmp_path), tmp_path / "out", **arguments)
-
-
-def test_bits_per_byte_over_any_targets(tmp_path: Path) -> None:
-    prepared = prepare_corpus(stories(tmp_path), tmp_path / "out", division=TENTHS, workers=1)
-    table = prepared.tokenizer().token_bytes()
-    targets = prepared.tokenizer().encode("naïve word")
-    with_end = np.append(targets, prepared.end_of_text)
-    # 11 bytes; a model of one bit a byte needs 11 ln 2 nats. The end-of-text token costs nats but has no bytes.
-    assert math.isclose(bits_per_byte(11 * math.log(2), with_end, table), 1.0)
-    assert math.isnan(bits_per_byte(1.0, np.array([prepared.end_of_text]), table))

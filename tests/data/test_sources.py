@@ -11,7 +11,7 @@ import pytest
 from ablab import bundled
 from ablab.contract.failure import ConfigError, DataError
 from ablab.data.readers.opening import read_lines
-from ablab.data.sources import bundled_source, files_source, find_source, hub_source, reader_of
+from ablab.data.sources import bundled_source, files_source, hub_source, reader_of
 
 
 def test_a_document_of_austen_is_a_chapter() -> None:
@@ -99,13 +99,10 @@ def test_wikitext_of_the_hub_is_joined_into_articles(tmp_path: Path) -> None:
     folder.mkdir()
     lines = ["", " = One = \n", "", " text \n", "", " = = Part = = \n", " more \n", "", " = Two = \n", "", " end \n"]
     pq.write_table(pa.table({"text": lines}), folder / "train.parquet")
-    source = find_source("wikitext-103", hub=(str(folder), None), streaming=True)
+    source = hub_source(str(folder), streaming=True)
     assert [d.text.split("\n")[0].strip() for d in source.readers["train"]()] == ["= One =", "= Two ="]
 
 
-def test_find_source_takes_what_a_study_says(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("x")
-    assert find_source("wordnet").name == "wordnet"
-    assert [d.text for d in find_source("files", files=["a.txt"], folder=tmp_path).readers["train"]()] == ["x"]
+def test_an_unknown_bundled_corpus_lists_the_known() -> None:
     with pytest.raises(ConfigError, match="no bundled corpus 'gpt2'; there are austen, wordnet"):
-        find_source("gpt2")
+        bundled_source("gpt2")

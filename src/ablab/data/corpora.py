@@ -6,7 +6,6 @@ all. It depends on the documents and the settings only, never on the number of p
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ablab.contract.failure import ConfigError, DataError
 from ablab.data.division import Division
@@ -321,15 +319,3 @@ class Prepared:
         """
         described = self.manifest["tokenizer"]
         return load_tokenizer(self.folder / described["file"], name=described["name"])
-
-
-def bits_per_byte(nats: float, targets: npt.NDArray[np.integer], token_bytes: npt.NDArray[np.int64]) -> float:
-    """Return total nats / (ln 2 x UTF-8 bytes of the targets); end-of-text has 0 bytes.
-
-    Args:
-        nats: summed negative log-likelihood of the targets.
-        targets: target ids of any shape.
-        token_bytes: bytes by id (`Tokenizer.token_bytes`).
-    """
-    total = int(token_bytes[np.asarray(targets)].sum())
-    return nats / (math.log(2) * total) if total else math.nan

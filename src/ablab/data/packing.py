@@ -14,8 +14,8 @@ class TokenWindows:
     """Windows of context + 1 tokens that overlap by one: inputs are the first `context`, targets the last.
 
     Window i holds tokens i * context to (i + 1) * context, so every token is a target exactly once, except the very
-    first and those after the last whole window (fewer than `context`; `tail` returns them). Windows run across
-    documents, which end-of-text tokens separate.
+    first and those after the last whole window (fewer than `context`). Windows run across documents, which end-of-text
+    tokens separate.
 
     Args:
         tokens: tokens of the split.
@@ -54,10 +54,3 @@ class TokenWindows:
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.samples):
             raise IndexError(f"window ids must lie in 0..{self.samples - 1}, found {wanted.min()}..{wanted.max()}")
         return self.tokens.gather(wanted * self.context, self.context + 1)
-
-    def tail(self) -> npt.NDArray[np.int64]:
-        """Return the tokens after the last whole window with the one before them, int64; one token when none is left.
-
-        They are what an evaluation of every token needs beside the windows.
-        """
-        return self.tokens.read(self.samples * self.context, len(self.tokens)).astype(np.int64)

@@ -68,7 +68,7 @@ def pieces(text: str, size: int) -> Iterator[str]:
     """
     start = 0
     while len(text) - start > size:
-        cut = _CUT.search(text, start + size)
+        cut = _CUT.search(text, start + max(size, 1))
         if cut is None:
             break
         yield text[start : cut.start()]

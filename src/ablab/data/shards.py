@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ablab.contract.failure import DataError
 from ablab.store.files import naming_full_disk
@@ -143,7 +144,15 @@ class Tokens:
 
     def gather(self, starts: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
         """Return windows of `width` tokens from each start, int64 of shape (starts, width); all must lie inside."""
+        if len(self._maps) == 1 and len(self) >= width:
+            return sliding_window_view(self._maps[0], width)[starts].astype(np.int64)
         windows = np.empty((len(starts), width), dtype=np.int64)
-        for row, start in zip(windows, starts.tolist(), strict=True):
-            row[:] = self.read(start, start + width)
+        shards = np.searchsorted(self._ends, starts, side="right")
+        spans = np.searchsorted(self._ends, starts + (width - 1), side="right") != shards
+        for shard in np.unique(shards[~spans]):
+            rows = np.flatnonzero((shards == shard) & ~spans)
+            begin = self._ends[shard] - len(self._maps[shard])
+            windows[rows] = sliding_window_view(self._maps[shard], width)[starts[rows] - begin]
+        for row in np.flatnonzero(spans):
+            windows[row] = self.read(int(starts[row]), int(starts[row]) + width)
         return windows

@@ -58,43 +58,6 @@ class Source:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def find_source(
-    name: str,
-    *,
-    hub: tuple[str, str | None] | None = None,
-    revision: str | None = None,
-    official: bool = True,
-    streaming: bool = False,
-    files: Sequence[str | os.PathLike[str]] = (),
-    validation_files: Sequence[str | os.PathLike[str]] = (),
-    test_files: Sequence[str | os.PathLike[str]] = (),
-    folder: str | os.PathLike[str] | None = None,
-    field: str = "text",
-    documents: Rule = "file",
-) -> Source:
-    """Return the source that a study's data section names: a hub set where `hub` is given, "files", or a bundled one.
-
-    Args:
-        name: source of the study.
-        hub: (hub id, configuration) of a hub set; the other arguments are those of `hub_source` and `files_source`.
-
-    Raises:
-        DataError, ConfigError: see `hub_source`, `files_source`, `bundled_source`.
-    """
-    if hub is not None:
-        return hub_source(hub[0], subset=hub[1], revision=revision, field=field, official=official, streaming=streaming)
-    if name == "files":
-        return files_source(
-            files,
-            folder=folder,
-            validation_files=validation_files,
-            test_files=test_files,
-            field=field,
-            documents=documents,
-        )
-    return bundled_source(name)
-
-
 def bundled_source(name: str) -> Source:
     """Return a bundled corpus: austen (a document is a chapter) or wordnet (a document is a synset).
 
