@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from ablab.audit.training import TrainingStage, training_stages
 from ablab.contract.failure import AblabError
 from ablab.contract.kinds import trains
 from ablab.contract.result import Result
@@ -65,6 +66,7 @@ class AuditView:
         self.plan = plan
         self.store = store
         self.derivations = derivations or {}
+        self._training: dict[str, tuple[TrainingStage, ...]] = {}
 
     def comparisons(self) -> Iterator[tuple[int, Comparison]]:
         """Yield (position, comparison)."""
@@ -78,6 +80,12 @@ class AuditView:
     def seeds(self, experiment: Experiment) -> tuple[int, ...]:
         """Return the seeds asked of an experiment."""
         return experiment.seeds or self.study.seeds
+
+    def training(self, experiment: Experiment) -> tuple[TrainingStage, ...]:
+        """Return every training stage an arm's weights went through (`ablab.audit.training`), looked up once."""
+        if experiment.name not in self._training:
+            self._training[experiment.name] = tuple(training_stages(self.study, experiment))
+        return self._training[experiment.name]
 
     def runs(self, experiment: Experiment, *, seed: int | None = None) -> Iterator[Run]:
         """Yield the planned runs of an experiment, stage by stage, for one seed or all of them, each once."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ablab.audit.findings import finding, place, shown
-from ablab.audit.training import training_stages
 from ablab.audit.view import AuditView
 from ablab.contract.finding import Finding
 from ablab.study.differences import covers
@@ -18,7 +17,7 @@ TOLERANCE = 0.01
 
 def planned_budget(view: AuditView, experiment: Experiment) -> dict[str, Any]:
     """Return what an arm is meant to train: stages, steps, samples and epochs over all stages it goes through."""
-    stages = training_stages(view.study, experiment)
+    stages = view.training(experiment)
     budget: dict[str, Any] = {"training stages": len(stages)}
     if all(stage.steps is not None for stage in stages):
         budget["steps"] = sum(stage.steps or 0 for stage in stages)

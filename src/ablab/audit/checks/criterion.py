@@ -68,7 +68,6 @@ def metric_is_yielded(view: AuditView) -> Iterable[Finding]:
 
 def validation_missing(view: AuditView) -> Iterable[Finding]:
     """Warnings: a value `at: best` of a stage that is validated once."""
-    from ablab.audit.training import training_stages
 
     for index, comparison in view.comparisons():
         if comparison.at != "best":
@@ -76,7 +75,7 @@ def validation_missing(view: AuditView) -> Iterable[Finding]:
         once = [
             arm.name
             for arm in view.arms(comparison)
-            if any(stage.validations == 1 for stage in training_stages(view.study, arm)[-1:])
+            if any(stage.validations == 1 for stage in view.training(arm)[-1:])
         ]
         if once:
             yield finding(

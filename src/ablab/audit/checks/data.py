@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ablab.audit.findings import finding, listed, not_checked, shown
-from ablab.audit.training import training_stages
 from ablab.audit.view import AuditView
 from ablab.contract.finding import Finding
 
@@ -18,7 +17,7 @@ def epochs(view: AuditView) -> Iterable[Finding]:
     groups: dict[tuple[float, float, str], list[str]] = {}
     lacking: list[str] = []
     for experiment in view.study.experiments.values():
-        stages = training_stages(view.study, experiment)
+        stages = view.training(experiment)
         if not stages or all(stage.epochs is not None for stage in stages):
             continue
         counted = _counts(view, experiment.name)
@@ -64,7 +63,7 @@ def _planned(view: AuditView, experiment: str, unit: str) -> float | None:
     derive = view.derivations.get(f"{unit}.seen")
     planned = derive(arm) if derive is not None else None
     if planned is None and unit == "samples":
-        planned = next((stage.samples for stage in training_stages(view.study, arm)[-1:]), None)
+        planned = next((stage.samples for stage in view.training(arm)[-1:]), None)
     if planned is None:
         fact = view.fact(experiment, f"{unit}.seen")
         planned = fact.value if fact is not None and fact.source == "result" else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ablab.audit.findings import finding, listed, not_checked, place, shown
-from ablab.audit.training import setting_of, training_stages
+from ablab.audit.training import setting_of
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
 from ablab.study.schema import Experiment
@@ -18,7 +18,7 @@ def movement(view: AuditView) -> Iterable[Finding]:
     """Errors: frozen parameters that moved, runs that train nothing; warnings: trained parameters that stood still."""
     lacking: list[str] = []
     for experiment in view.study.experiments.values():
-        for own in training_stages(view.study, experiment):
+        for own in view.training(experiment):
             if own.owner != experiment.name or experiment.planned:
                 continue
             facts = view.facts(experiment.name, stage=own.stage.name) or {}
@@ -74,7 +74,7 @@ def _moved(view: AuditView, experiment: Experiment, where: str, facts: Mapping[s
 def patterns(view: AuditView) -> Iterable[Finding]:
     """Errors: a parameter-name pattern that matches nothing, which would silently train or freeze the wrong thing."""
     for experiment in view.study.experiments.values():
-        for own in training_stages(view.study, experiment):
+        for own in view.training(experiment):
             groups = setting_of(own.stage.parameters, "optimizer.groups")
             if own.owner != experiment.name or not groups:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ablab.audit.findings import finding, place, shown
-from ablab.audit.training import TrainingStage, setting_of, training_stages
+from ablab.audit.training import TrainingStage, setting_of
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
 from ablab.study.differences import covers
@@ -91,7 +91,7 @@ def rates_mixed(view: AuditView) -> Iterable[Finding]:
 def warmup(view: AuditView) -> Iterable[Finding]:
     """Errors: a warm-up longer than the run; warnings: one that takes most of it."""
     for experiment in view.study.experiments.values():
-        for own in training_stages(view.study, experiment):
+        for own in view.training(experiment):
             steps, warm = own.steps, setting_of(own.stage.parameters, "schedule.warmup")
             if own.owner != experiment.name or not steps or not warm or warm <= LONG_WARMUP * steps:
                 continue
@@ -133,7 +133,7 @@ def _of_result(view: AuditView, experiment: Experiment, name: str) -> int | None
 
 
 def _by_name(view: AuditView, experiment: Experiment) -> dict[str, TrainingStage]:
-    return {stage.stage.name: stage for stage in training_stages(view.study, experiment)}
+    return {stage.stage.name: stage for stage in view.training(experiment)}
 
 
 def _path(own: TrainingStage) -> str:

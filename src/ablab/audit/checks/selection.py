@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ablab.audit.findings import finding, place
-from ablab.audit.training import TrainingStage, setting_of, training_stages
+from ablab.audit.training import TrainingStage, setting_of
 from ablab.audit.view import AuditView
 from ablab.contract.finding import Finding
 from ablab.study.schema import Comparison, Experiment
@@ -19,7 +19,7 @@ def best_of_many(view: AuditView) -> Iterable[Finding]:
     for index, comparison in view.comparisons():
         looks = {}
         for arm in view.arms(comparison):
-            stage = _chosen_by(arm, comparison, training_stages(view.study, arm))
+            stage = _chosen_by(arm, comparison, view.training(arm))
             if stage is not None and stage.validations is not None and stage.validations > 1:
                 looks[arm.name] = stage.validations
         if not looks:
@@ -52,7 +52,7 @@ def best_of_many(view: AuditView) -> Iterable[Finding]:
             )
 
 
-def _chosen_by(arm: Experiment, comparison: Comparison, stages: list[TrainingStage]) -> TrainingStage | None:
+def _chosen_by(arm: Experiment, comparison: Comparison, stages: tuple[TrainingStage, ...]) -> TrainingStage | None:
     """Return the training stage whose validations chose the compared value; None where nothing was chosen by it."""
     name, _, mark = comparison.metric.partition("@")
     if not stages:
@@ -77,10 +77,7 @@ def early_stopping(view: AuditView) -> Iterable[Finding]:
         stopping = [
             arm.name
             for arm in view.arms(comparison)
-            if any(
-                setting_of(stage.stage.parameters, "early_stopping") is not None
-                for stage in training_stages(view.study, arm)
-            )
+            if any(setting_of(stage.stage.parameters, "early_stopping") is not None for stage in view.training(arm))
         ]
         if stopping:
             yield finding(

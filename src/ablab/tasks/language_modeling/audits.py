@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from ablab.audit.findings import finding, listed, place, shown
-from ablab.audit.training import setting_of, training_stages
+from ablab.audit.training import setting_of
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
 from ablab.study.schema import Experiment
@@ -216,7 +216,7 @@ def partial_validation(view: AuditView) -> Iterable[Finding]:
         parts = {
             arm.name: batches
             for arm in view.arms(comparison)
-            for stage in training_stages(view.study, arm)[-1:]
+            for stage in view.training(arm)[-1:]
             if (batches := setting_of(stage.stage.parameters, "validation.batches")) is not None
         }
         if parts:
