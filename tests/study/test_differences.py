@@ -68,8 +68,8 @@ def test_undeclared_is_what_neither_factor_nor_also_covers(study_of):
     study = study_of(
         HEAD
         + "  two: {model: {layers: 3, width: 16}, pipeline: {train: {steps: 9, model: {heads: {frozen: true}}}}}\n"
-        + "comparisons:\n  - {baseline: one, variants: [two], factor: [model.layers, model.heads], also: pipeline.train.steps,\n"
-        + "     metric: val/loss, criterion: ratio < 1}\n"
+        + "comparisons:\n  - {baseline: one, variants: [two], factor: [model.layers, model.heads],\n"
+        + "     also: pipeline.train.steps, metric: val/loss, criterion: ratio < 1}\n"
     )
     found = undeclared(study, study.comparisons[0], "two")
     # The stage's own `model` differs in layers and width as well; `model.layers` covers it there too.
