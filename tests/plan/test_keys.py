@@ -263,6 +263,11 @@ def test_names_do_not_enter(toy: Any) -> None:
 # --- against an independent implementation -------------------------------------------------------------------------
 
 
+def digest_of(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def slow_block(block: BaseModel, kind: str, omit: frozenset[str], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, field in type(block).model_fields.items():
@@ -322,14 +327,13 @@ def test_a_key_is_the_hash_of_canonical_json(toy_keyer: Any, raw: dict[str, Any]
         "version": 1,
     }
     rows = [["prepare", "ab", "last"], ["train", "cd", "best", "ko %s"], ["train", "ef", "last", "en"]]
-    content = [what, {"inputs": rows, "seed": seed}]
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    content = [digest_of(what), {"inputs": rows, "seed": seed}]
     inputs = [
         InputKey("train", "cd", "best", "ko %s"),
         InputKey("prepare", "ab"),
         InputKey("train", "ef", "last", "en"),
     ]
-    assert run_key(identity, inputs=inputs, seed=seed) == hashlib.sha256(text.encode()).hexdigest()[:20]
+    assert run_key(identity, inputs=inputs, seed=seed) == digest_of(content)[:20]
 
 
 @pytest.fixture(scope="module")
@@ -404,9 +408,9 @@ def test_pinned_keys(toy: Any) -> None:
     )
     plan = make_plan(toy.study({"A": stages}, seeds=(42,)), None)
     assert {name: plan.by_user["A", 42, name] for name in ("prepare", "train", "evaluate")} == {
-        "prepare": "66c556d3306dfd45dcfc",
-        "train": "2226627a93cd57d8cef1",
-        "evaluate": "5f42f55bb3c0b8ceddd3",
+        "prepare": "c149f7d32ea3def35a41",
+        "train": "9a6e364e45bf73615b73",
+        "evaluate": "115ae7caf63177a5b3d8",
     }
 
 

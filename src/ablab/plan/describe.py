@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ablab.contract.failure import AblabError
 from ablab.plan.graph import Plan, Run
@@ -34,21 +34,41 @@ class Changes:
     superseded: tuple[str, ...] = ()
 
 
-def plan_rows(plan: Plan) -> list[dict[str, Any]]:
-    """Return one row a run, in the order of the plan, with numbers as people read them."""
-    return [
-        {
-            "run": run.name,
-            "experiment": experiments_of(run),
-            "stage": run.stage.name,
-            "seed": "" if run.seed is None else run.seed,
-            "status": _status(run),
-            "estimate": duration(run.remaining if run.status == "running" else run.estimate),
-            "source": run.estimate_source,
-            "disk": size(run.bytes),
-        }
-        for run in plan.runs.values()
-    ]
+class Rows(Sequence[dict[str, Any]]):
+    """One row a run, in the order of the plan, with numbers as people read them; made when they are looked at."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Rows: ...
+
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | Rows:
+        return Rows(self._runs[place]) if isinstance(place, slice) else _row(self._runs[place])
+
+
+def plan_rows(plan: Plan) -> Rows:
+    """Return one row a run, in the order of the plan."""
+    return Rows(list(plan.runs.values()))
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "experiment": experiments_of(run),
+        "stage": run.stage.name,
+        "seed": "" if run.seed is None else run.seed,
+        "status": _status(run),
+        "estimate": duration(run.remaining if run.status == "running" else run.estimate),
+        "source": run.estimate_source,
+        "disk": size(run.bytes),
+    }
 
 
 def experiments_of(run: Run) -> str:

@@ -99,9 +99,7 @@ class Expansion:
                 given = tuple([keys[local] for local in connection.local])
             else:
                 given = self._given(connection, keys, seed, user, asking)
-            key = step.key or finish_key(
-                step.identity, connection.template % given, seed if step.identity.seeded else None
-            )
+            key = step.key or finish_key(step.identity, connection.text(given), seed)
             keys[position] = key
             run = runs.get(key)
             if run is None:
@@ -122,8 +120,8 @@ class Expansion:
     def _given(
         self, connection: Connection, keys: Sequence[str], seed: int, user: User, asking: Experiment
     ) -> tuple[str, ...]:
-        """Return the keys of inputs, in the order of the key, where some are of other experiments."""
-        return tuple([self._input(connection.links[p], keys, seed, user, asking) for p in connection.order])
+        """Return the keys of inputs where some are of other experiments."""
+        return tuple([self._input(link, keys, seed, user, asking) for link in connection.links])
 
     def _input(self, link: Link, keys: Sequence[str], seed: int, user: User, asking: Experiment) -> str:
         """Return the key of an input; that of another experiment is made with all it needs, for the same seed."""
@@ -136,18 +134,19 @@ class Expansion:
         identity = step.identity
         if step.late or identity.unresolved:
             self._inherits = True
+        # By position: matching a dozen keywords takes longer than all the rest of a run.
         return Run(
-            key=key,
-            stage=step.stage,
-            seed=seed if step.per_seed else None,
-            users=[user],
-            inputs=inputs,
-            priority=asking.priority,
-            status="planned" if asking.planned else "pending",
-            unresolved=identity.unresolved,
-            late=step.late,
-            chosen=step.chosen or NOTHING_CHOSEN,
-            config=identity.config,
+            key,
+            step.stage,
+            seed if step.per_seed else None,
+            [user],
+            inputs,
+            asking.priority,
+            "planned" if asking.planned else "pending",
+            identity.unresolved,
+            step.late,
+            step.chosen or NOTHING_CHOSEN,
+            identity.config,
         )
 
     def _sweep(self, program: Program, step: Step, user: User, asking: Experiment) -> list[RunInput]:

@@ -15,7 +15,7 @@ RunStatus = Literal["done", "running", "stopped", "failed", "waiting", "paused",
 NOTHING_CHOSEN: Mapping[str, object] = MappingProxyType({})
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RunInput:
     """A run that another run reads."""
 
@@ -24,7 +24,7 @@ class RunInput:
     checkpoint: Literal["last", "best"] = "last"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Run:
     """One stage for one seed (or for all, where nothing is drawn from the seed), everything resolved.
 
@@ -48,13 +48,13 @@ class Run:
     inputs: list[RunInput] = field(default_factory=list)
     priority: float = 0.0
     status: RunStatus = "pending"
-    estimate: float | None = None
-    estimate_source: str = ""
-    bytes: int | None = None
     unresolved: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     chosen: Mapping[str, object] = field(default_factory=lambda: NOTHING_CHOSEN)
     config: str = ""
+    estimate: float | None = None
+    estimate_source: str = ""
+    bytes: int | None = None
     folder: str = ""
     remaining: float | None = None
 

@@ -2,8 +2,11 @@
 
 A key is the first 20 hex digits of the SHA-256 of canonical JSON (sorted keys, no spaces, Python's shortest floats):
 
-    [{"code": ..., "data": ..., "kind": ..., "parameters": ..., "sections": ..., "task": ..., "version": ...},
-     {"inputs": [[kind, key, checkpoint], ...], "seed": ...}]
+    [<stage>, {"inputs": [[kind, key, checkpoint], ...], "seed": ...}]
+
+where <stage> is the SHA-256 (hex) of what is the same for all runs of a stage, so that it is hashed once:
+
+    {"code": ..., "data": ..., "kind": ..., "parameters": ..., "sections": ..., "task": ..., "version": ...}
 
 | part | what enters | what never does |
 |---|---|---|
@@ -166,16 +169,16 @@ class Identity:
     """What a stage brings into the keys of its runs, before inputs and seed.
 
     Args:
-        prefix: the hash so far; copied for each run.
-        config: hex digest of the configuration alone: equal for runs that differ in seed and inputs only.
+        digest: SHA-256 (hex) of the stage alone.
+        config: its first digits: equal for runs that differ in seed and inputs only.
         seeded: whether the stage itself draws from the seed.
         unresolved: references whose content is unknown; a run with such a key never starts.
     """
 
-    prefix: Any
+    digest: str
     config: str
     seeded: bool
-    unresolved: tuple[str, ...]
+    unresolved: tuple[str, ...] = ()
 
 
 class InputKey(NamedTuple):
@@ -252,12 +255,12 @@ class Keyer:
         if spec.couples is not None and spec.couples(stage.sections, stage.parameters):
             split = f',"split":{canonical(getattr(stage.parameters, "micro_batch", None))}'
         text = (
-            f'[{{"code":{code},"data":{data},"kind":{_quoted(kind)},"parameters":{parameters},'
-            f'"sections":{{{sections}}}{split},"task":{self._task},"version":{spec.version}}},'
+            f'{{"code":{code},"data":{data},"kind":{_quoted(kind)},"parameters":{parameters},'
+            f'"sections":{{{sections}}}{split},"task":{self._task},"version":{spec.version}}}'
         )
-        prefix = hashlib.sha256(text.encode())
         seeded = spec.seeded(stage.sections, stage.parameters) if callable(spec.seeded) else spec.seeded
-        return Identity(prefix, prefix.hexdigest()[:DIGITS], bool(seeded), unresolved)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return Identity(digest, digest[:DIGITS], bool(seeded), unresolved)
 
     def _block(self, block: Any, kind: str, scheduled: bool) -> str:
         memo = (id(block), kind, scheduled)
@@ -285,15 +288,14 @@ class Keyer:
         return self._digest([*self._task_files, *files]) if files or self._task_files else ""
 
 
-def finish_key(identity: Identity, inputs: str, seed: int | None) -> str:
-    """Return the key of a run from the identity of its stage, the JSON of its inputs, and the seed it draws from."""
-    state = identity.prefix.copy()
-    state.update(f"{inputs}{'null' if seed is None else seed}}}]".encode())
-    return str(state.hexdigest()[:DIGITS])
+def finish_key(identity: Identity, inputs: str, seed: int) -> str:
+    """Return the key of a run from the identity of its stage, the JSON of its inputs, and the seed."""
+    drawn = seed if identity.seeded else "null"
+    return hashlib.sha256(f'["{identity.digest}",{inputs}{drawn}}}]'.encode()).hexdigest()[:DIGITS]
 
 
-def run_key(identity: Identity, *, inputs: Iterable[InputKey] = (), seed: int | None = None) -> str:
+def run_key(identity: Identity, *, inputs: Iterable[InputKey] = (), seed: int = 0) -> str:
     """Return the key of one run; `seed` counts only where the stage draws from it."""
     rows = list(inputs)
     keys = tuple(one.key for one in sorted(rows, key=lambda item: item.kind))
-    return finish_key(identity, input_template(rows) % keys, seed if identity.seeded else None)
+    return finish_key(identity, input_template(rows) % keys, seed)

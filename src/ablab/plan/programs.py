@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, Literal
 
 from ablab.contract.failure import ConfigError
 from ablab.contract.kinds import is_select
@@ -32,7 +32,7 @@ class Link:
 
     reference: str
     kind: str
-    checkpoint: str
+    checkpoint: Literal["last", "best"]
     position: int
     experiment: str | None
     made: RunInput | None = None
@@ -44,26 +44,30 @@ class Connection:
 
     Args:
         links: in the order of the stage's needs.
-        order: positions of `links` in the order of the key.
-        local: positions of the steps they lead to, in the order of the key, where all are of the same experiment.
+        local: positions of the steps they lead to, where all are of the same experiment.
+        order: positions of `links` in the order of the key, where that is another.
         template: inputs as they enter the key, `%s` for each key.
     """
 
     links: tuple[Link, ...]
-    order: tuple[int, ...]
     local: tuple[int, ...] | None
+    order: tuple[int, ...] | None
     template: str
 
-    def inputs(self, keys: Sequence[str]) -> list[RunInput]:
-        """Return the inputs of a run, from their keys in the order of the key."""
-        made: list[Any] = [None] * len(keys)
-        for position, key in zip(self.order, keys, strict=True):
-            link = self.links[position]
+    def text(self, keys: tuple[str, ...]) -> str:
+        """Return the inputs as they enter a key; `keys` are in the order of the links."""
+        if self.order is not None:
+            keys = tuple([keys[position] for position in self.order])
+        return self.template % keys
+
+    def inputs(self, keys: tuple[str, ...]) -> list[RunInput]:
+        """Return the inputs of a run; `keys` are in the order of the links."""
+        made = []
+        for link, key in zip(self.links, keys, strict=True):
             given = link.made
             if given is None or given.key != key:
-                checkpoint: Any = link.checkpoint
-                given = link.made = RunInput(key=key, reference=link.reference, checkpoint=checkpoint)
-            made[position] = given
+                given = link.made = RunInput(key, link.reference, link.checkpoint)
+            made.append(given)
         return made
 
 
@@ -196,11 +200,10 @@ class Programs:
         if step.key:
             return step.key
         keys = []
-        for position in step.connection.order:
-            link = step.connection.links[position]
+        for link in step.connection.links:
             other = program if link.experiment is None else self.opened(link.experiment)
             keys.append(self.key_of(other, self.target(program, link), seed))
-        return finish_key(step.identity, step.connection.template % tuple(keys), seed if step.identity.seeded else None)
+        return finish_key(step.identity, step.connection.text(tuple(keys)), seed)
 
     def _shared_step(self, program: Program, stage: Stage, connection: Connection) -> Step:
         """Return the step of a stage; experiments that share the stage share it where its keys cannot differ."""
@@ -306,8 +309,8 @@ class Programs:
         is_local = all(link.experiment is None for link in links)
         return Connection(
             links=links,
-            order=order,
-            local=tuple([links[position].position for position in order]) if is_local else None,
+            local=tuple([link.position for link in links]) if is_local else None,
+            order=None if order == tuple(range(len(links))) else order,
             template=input_template(_named(links)),
         )
 
