@@ -73,7 +73,7 @@ def make(
     return study, Results(study=study, arms=tuple(arms))
 
 
-@pytest.fixture(name="make")
+@pytest.fixture(name="make", scope="session")
 def make_fixture() -> Callable[..., tuple[Study, Results]]:
     return make
 

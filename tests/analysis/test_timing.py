@@ -13,7 +13,7 @@ from ablab.store.spans import Span
 
 def test_named_seconds_sum_to_the_wall_clock(record: Callable) -> None:
     time = {"validation": 40.0, "forward-backward": 50.0, "start-up": 8.0, "other": 2.0}
-    found = account(record("a", time=time, spans=(Span(start=0, end=60), Span(start=100, end=140))))
+    found = account(record("a", time=time, spans=(Span(start=8, end=60), Span(start=100, end=140))))
     assert found is not None
     assert list(found.seconds) == ["start-up", "forward-backward", "validation", "other"]
     assert found.wall == found.named == 100 and found.complete

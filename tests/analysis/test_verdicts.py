@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from ablab.analysis.verdicts import judge
@@ -266,3 +268,31 @@ def test_an_exploratory_comparison_without_criterion_shows_effects_and_gives_no_
         judge(replace(negative[0], comparisons=(bare,)), negative[1])[0].variants[0].conditions[0].quantity
         == "difference"
     )
+
+
+POSITIVE = st.floats(0.5, 50.0).map(lambda value: round(value, 3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.tuples(POSITIVE, POSITIVE, POSITIVE), min_size=2, max_size=5), unit=st.floats(0.01, 100.0))
+def test_units_change_no_verdict(make: Make, rows: list[tuple[float, float, float]], unit: float) -> None:
+    arms = {name: [row[index] for row in rows] for index, name in enumerate("Axy")}
+    scaled = {name: [value * unit for value in values] for name, values in arms.items()}
+    one, other = (judge(*made)[0] for made in (make(arms), make(scaled)))
+    for ours, theirs in zip(one.variants, other.variants, strict=True):
+        assert ours.conditions[0].point == pytest.approx(theirs.conditions[0].point)
+        if abs(2 * ours.p - (1 - (ours.level or 0))) > 1e-6:
+            assert ours.verdict == theirs.verdict
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=5))
+def test_met_and_not_met_are_what_the_interval_says(make: Make, rows: list[tuple[float, float]]) -> None:
+    study, results = make({"A": [row[0] for row in rows], "x": [row[1] for row in rows]})
+    found = judge(study, results)[0].variants[0]
+    condition = found.conditions[0]
+    if condition.low is None:
+        assert len(rows) == 1 and found.verdict == "undecided"
+    elif min(abs(condition.low - 1.05), abs(condition.high - 1.05)) > 1e-9:
+        expected = "met" if condition.high <= 1.05 else "not met" if condition.low > 1.05 else "undecided"
+        assert found.verdict == expected

@@ -24,7 +24,8 @@ class Account:
 
     Args:
         seconds: by name, in the order of `ablab.contract.result.TIMES`, names of a task's own last.
-        wall: seconds from first to last sign of life over all attempts; the sum of names where unknown.
+        wall: seconds of all attempts, from the start of each worker (its start-up comes before its first event) to
+            its last sign of life; the sum of names where unknown.
     """
 
     key: str
@@ -59,8 +60,9 @@ def account(record: RunRecord) -> Account | None:
         return None
     names = [*(name for name in TIMES if name in record.time), *(n for n in record.time if n not in TIMES)]
     seconds = {name: record.time[name] for name in names}
-    wall = record.wall
-    return Account(key=record.key, seconds=seconds, wall=sum(seconds.values()) if wall is None else wall)
+    heard = record.wall
+    wall = sum(seconds.values()) if heard is None else heard + seconds.get("start-up", 0.0)
+    return Account(key=record.key, seconds=seconds, wall=wall)
 
 
 def mark_shared(records: Mapping[str, RunRecord]) -> dict[str, RunRecord]:

@@ -21,9 +21,9 @@ def epochs(view: AuditView) -> Iterable[Finding]:
         if not stages or all(stage.epochs is not None for stage in stages):
             continue
         counted = _counts(view, experiment.name)
-        if counted is None:
+        if counted is None and not experiment.planned:
             lacking.append(experiment.name)
-        elif counted[0] > ONE_PASS * counted[1]:
+        elif counted is not None and counted[0] > ONE_PASS * counted[1]:
             groups.setdefault(counted, []).append(experiment.name)
     for (seen, held, unit), names in groups.items():
         yield finding(
