@@ -46,6 +46,7 @@ class Fake(Strict):
     fails_with: str = "disk-full"
     rehearsal: str = ""
     deaf: bool = False
+    gate: bool = False
     says: str = ""
 
 
@@ -127,10 +128,24 @@ class Lab:
             plan or self.plan(),
             self.store,
             Options(**{"poll": 0.05, "devices": "cpu", **options}),
-            on_event=self.notices.append,
+            on_event=self._hear,
             replan=self.plan,
             machine=Machine(**{"cores": 2, "program": PROGRAM, **(machine or {})}),
         )
+
+    def _hear(self, notice: Notice) -> None:
+        self.notices.append(notice)
+        with (self.root / "notices").open("a") as file:
+            file.write(f"{os.getpid()} {notice.kind}\n")
+
+    def heard(self, kind: str) -> int:
+        """Return how often any launch, in whatever process, said something of this kind."""
+        file = self.root / "notices"
+        return sum(line.split()[1] == kind for line in file.read_text().splitlines()) if file.exists() else 0
+
+    def open_gate(self) -> None:
+        """Let the workers go on that wait."""
+        (self.root / "open").touch()
 
     def run(self, experiment: str, stage: str = "train", seed: int = 1) -> RunFolder:
         found = self.plan().run_of(experiment, seed, stage)
@@ -171,6 +186,13 @@ class Lab:
                 if path.exists():
                     found.append(json.loads(path.read_text())["pid"])
         return found
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: a killed process loses nothing that it has written, synced or not."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setenv("FAKE_UNSYNCED", "1")
 
 
 @pytest.fixture(scope="session")
@@ -234,5 +256,7 @@ def elsewhere(lab: Lab) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
         process.wait()
+        if process.stdout is not None and not process.stdout.closed:
+            print(process.stdout.read())  # shown by pytest where the test failed
         if process.stdout is not None:
             process.stdout.close()

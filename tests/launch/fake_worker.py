@@ -27,6 +27,9 @@ from ablab.store.claims import Claimed, acquire
 from ablab.store.files import append_line, atomic_folder, read_json, write_json
 from ablab.store.layout import RunFolder
 
+if os.environ.get("FAKE_UNSYNCED"):
+    os.fsync = lambda _: None  # type: ignore[assignment]
+
 
 @dataclass(kw_only=True)
 class Script:
@@ -42,6 +45,7 @@ class Script:
         fails_while: path of a file; while it exists, the attempt fails with `fails_with`.
         rehearsal: how a rehearsal ends: empty passes.
         deaf: ignore SIGTERM.
+        gate: after two steps, wait until there is a file `open` beside the store.
         says: printed on standard output.
     """
 
@@ -55,6 +59,7 @@ class Script:
     fails_with: str = "disk-full"
     rehearsal: str = ""
     deaf: bool = False
+    gate: bool = False
     says: str = ""
 
 
@@ -132,8 +137,11 @@ def compute(order: Order, run: RunFolder, script: Script, asked: list[int], nume
         step, weights = state["step"], state["weights"]
     misbehave(order, script)
     steps = 2 if order.mode != "run" else script.steps
+    gate = run.path.parents[2] / "open"
     while step < steps:
-        if asked or (order.deadline is not None and time.time() >= order.deadline):
+        while script.gate and step >= 2 and not gate.exists() and not asked and not late(order):
+            time.sleep(0.01)
+        if asked or late(order):
             raise Stop
         time.sleep(script.seconds)
         step += 1
@@ -146,6 +154,10 @@ def compute(order: Order, run: RunFolder, script: Script, asked: list[int], nume
         if fault:
             fail(fault)
     return int(weights[:12], 16) / 2**48
+
+
+def late(order: Order) -> bool:
+    return order.deadline is not None and time.time() >= order.deadline
 
 
 def misbehave(order: Order, script: Script) -> None:
@@ -181,7 +193,9 @@ def end(run: RunFolder, order: Order, kind: str, message: str, detail: dict[str,
 
 
 def tell(run: RunFolder, order: Order, status: str, **fields: object) -> None:
-    run.write_state(State(status=status, attempt=order.attempt, updated=time.time(), **fields))
+    before = run.read_state() or State(status="running", updated=0.0)
+    changes = {"status": status, "attempt": order.attempt, "updated": time.time(), "kind": None, **fields}
+    run.write_state(before.model_copy(update=changes))
 
 
 def serve() -> None:

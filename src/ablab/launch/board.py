@@ -13,7 +13,7 @@ from ablab.plan.graph import Plan, Run
 
 
 def wanted_runs(plan: Plan, *, only: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[str]:
-    """Return the keys of the runs that were asked for, with all they need, in plan order.
+    """Return the keys of the runs that were asked for, with all they need, in plan order; never of planned ones.
 
     Args:
         plan: the plan.
@@ -24,7 +24,8 @@ def wanted_runs(plan: Plan, *, only: Iterable[str] | None = None, seeds: Iterabl
     wanted: set[str] = set()
     for key in reversed(plan.runs):
         run = plan.runs[key]
-        if key in wanted or any(_asked(user, patterns, numbers) for user in run.users):
+        asked = run.status != "planned" and any(_asked(user, patterns, numbers) for user in run.users)
+        if key in wanted or asked:
             wanted.add(key)
             wanted.update(given.key for given in run.inputs)
             wanted.update(late for late in run.late if late in plan.runs)

@@ -142,8 +142,7 @@ class Scheduler:
                 self._link(run)
                 self.board.finish(key)
             elif run.status == "planned":
-                self.outcome.left[run.name] = "planned, never started"
-                self._engaged.add(key)
+                self._block(key, "planned, never started")
             elif run.unresolved:
                 self._block(key, f"unresolved: {', '.join(run.unresolved)}")
         for key in self.board.open():
