@@ -208,28 +208,24 @@ class Programs:
     def _shared_step(self, program: Program, stage: Stage, connection: Connection) -> Step:
         """Return the step of a stage; experiments that share the stage share it where its keys cannot differ."""
         scheduled = (program.experiment.name, stage.name) in self._best
-        per_seed = self._is_per_seed(program, stage, connection, scheduled)
-        if connection.links and not per_seed:
-            return self._plain_step(program, stage, connection)
-        memo = (id(stage), id(connection), per_seed, scheduled)
+        inherits = self._inherits_seed(program, connection)
+        memo = (id(stage), id(connection), inherits, scheduled)
         known = self._steps.get(memo)
         if known is None:
-            known = self._steps[memo] = self._plain_step(program, stage, connection)
+            known = self._plain_step(program, stage, connection)
+            # Where nothing differs by seed, the only key is kept in the step, and depends on the inputs.
+            if known.per_seed or not connection.links:
+                self._steps[memo] = known
         return known
 
     def _plain_step(self, program: Program, stage: Stage, connection: Connection) -> Step:
-        scheduled = (program.experiment.name, stage.name) in self._best
-        return Step(
-            stage=stage,
-            identity=self._keyer.identity(stage, scheduled=scheduled),
-            connection=connection,
-            per_seed=self._is_per_seed(program, stage, connection, scheduled),
-        )
+        identity = self._keyer.identity(stage, scheduled=(program.experiment.name, stage.name) in self._best)
+        per_seed = self._inherits_seed(program, connection) or identity.seeded
+        return Step(stage=stage, identity=identity, connection=connection, per_seed=per_seed)
 
-    def _is_per_seed(self, program: Program, stage: Stage, connection: Connection, scheduled: bool) -> bool:
-        # Every input is compiled, also where the stage's own draw has settled the question.
-        inputs = [self.target(program, link).per_seed for link in connection.links]
-        return True in inputs or self._keyer.identity(stage, scheduled=scheduled).seeded
+    def _inherits_seed(self, program: Program, connection: Connection) -> bool:
+        """Whether any input differs by seed; compiles every input."""
+        return True in [self.target(program, link).per_seed for link in connection.links]
 
     def _chosen_step(self, program: Program, stage: Stage, connection: Connection) -> Step:
         """Return the step of a stage in a study with sweeps: with what was chosen, or late while nothing is."""
