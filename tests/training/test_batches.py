@@ -96,9 +96,30 @@ def test_floats_from_foreign_memory_are_aligned():
     assert moved["x"].data_ptr() % 64 == 0 and torch.equal(moved["x"], crooked)
 
 
-def test_the_prefetcher_yields_in_order_and_ahead_of_use():
+@pytest.mark.parametrize(("price", "threaded"), [(0.02, True), (0.005, False)])
+def test_items_come_in_order_whoever_makes_them(price, threaded):
+    """Those that take more than a hundredth of the time between requests come from a thread, after a few."""
+    now = [0.0]
+    makers = []
+
+    def make(n):
+        now[0] += price
+        makers.append(threading.get_ident())
+        return n
+
+    got = []
+    with Prefetcher(make, 3, 15, clock=lambda: now[0]) as items:
+        for item in items:
+            got.append(item)
+            now[0] += 1.0
+    assert got == list(range(3, 15))
+    here = threading.get_ident()
+    assert [ident == here for ident in makers] == [True] * 4 + [not threaded] * 8
+
+
+def test_the_thread_works_ahead_of_use():
     made = []
-    with Prefetcher(lambda n: made.append(n) or n * n, 2, 7, ahead=2) as items:
+    with Prefetcher(lambda n: made.append(n) or n * n, 2, 7, ahead=2, share=0) as items:
         assert next(items) == 4
         limit = time.monotonic() + 5
         while len(made) < 3 and time.monotonic() < limit:
@@ -107,13 +128,14 @@ def test_the_prefetcher_yields_in_order_and_ahead_of_use():
         assert list(items) == [9, 16, 25, 36]
 
 
-def test_an_error_in_the_thread_is_raised_where_the_item_is_taken():
+@pytest.mark.parametrize("share", [0, 1])
+def test_an_error_is_raised_where_the_item_is_taken(share):
     def make(n):
         if n == 1:
             raise DataError("row 7", row=7)
         return n
 
-    with Prefetcher(make, 0, 5) as items:
+    with Prefetcher(make, 0, 5, share=share) as items:
         assert next(items) == 0
         with pytest.raises(DataError, match="row 7"):
             next(items)
@@ -121,7 +143,7 @@ def test_an_error_in_the_thread_is_raised_where_the_item_is_taken():
 
 def test_leaving_early_ends_the_thread():
     before = threading.active_count()
-    with Prefetcher(lambda n: n, 0, 10**9, ahead=1) as items:
+    with Prefetcher(lambda n: n, 0, 10**9, ahead=1, share=0) as items:
         next(items)
     assert threading.active_count() == before
 
@@ -129,7 +151,7 @@ def test_leaving_early_ends_the_thread():
 def test_the_thread_takes_no_second_team_of_processors():
     torch.set_num_threads(2)
     try:
-        with Prefetcher(lambda _: torch.get_num_threads(), 0, 1) as items:
+        with Prefetcher(lambda _: torch.get_num_threads(), 0, 1, share=0) as items:
             assert next(items) == 1
             assert torch.get_num_threads() == 2
         found = []

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_a_run_leaves_result_state_events_and_records(template, make_run):
     assert result.peak["rss"] > 50 << 20 and result.numerics.versions["torch"] == torch.__version__
     assert read_json(run.attempt(1).path / "numerics.json")["precision"] == "fp32"
     assert read_json(run.attempt(1).environment)["python"]
-    assert [event["e"] for event in read_attempt_events(run.attempt(1).events) if event.get("e")][0] == "start"
+    assert next(event["e"] for event in read_attempt_events(run.attempt(1).events) if event.get("e")) == "start"
     assert not run.claim_path.exists()
     assert not list(run.path.rglob(".tmp-*"))
 
@@ -167,8 +168,8 @@ def address_space_of_an_idle_worker(template, make_run):
     run = make_run("train-idle", parameters={"steps": 4000}, model={"pause": 0.01})
     pid = template.start(run)
     wait_for(lambda: run.read_state() is not None and run.read_state().step > 2)
-    with open(f"/proc/{pid}/status") as status:
-        size = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmPeak"))
+    status = Path(f"/proc/{pid}/status").read_text()
+    size = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmPeak"))
     os.kill(pid, signal.SIGTERM)
     template.wait(pid)
     return size

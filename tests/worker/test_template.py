@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import ablab
 from ablab.contract.failure import EXIT_DONE
 
 
@@ -28,7 +30,7 @@ def say(template, run):
 
 
 def session_of(pid):
-    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[3])
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
 
 
 def test_children_outlive_a_template_that_is_killed(make_run, environment):
@@ -40,8 +42,8 @@ def test_children_outlive_a_template_that_is_killed(make_run, environment):
     wait_for(lambda: run.read_state() is not None)
     os.kill(template.pid, signal.SIGKILL)
     template.wait(timeout=30)
-    wait_for(lambda: run.done)
-    assert run.attempt(1).read_end()["kind"] == "done"
+    wait_for(lambda: run.attempt(1).read_end() is not None)
+    assert run.attempt(1).read_end()["kind"] == "done" and run.done
 
 
 def test_the_end_of_stdin_ends_the_template_and_not_its_children(make_run, environment):
@@ -85,10 +87,6 @@ def test_what_a_stage_prints_stands_in_its_log(template, make_run):
 
 def test_another_frozen_source_gets_a_process_of_its_own(template, make_run, tmp_path):
     """A template keeps the code it was started with; an order frozen later must run on its own."""
-    from pathlib import Path
-
-    import ablab
-
     frozen = tmp_path / "frozen"
     package = frozen / "ablab"
     original = Path(ablab.__file__).parent

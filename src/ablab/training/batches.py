@@ -1,4 +1,4 @@
-"""Which samples a step takes, and their batches made ahead of the loop by a thread.
+"""Which samples a step takes, and their batches, made ahead of the loop where that pays.
 
 The training stream is the epochs' orders one after another, and step n takes samples [n x batch, (n + 1) x batch) of
 it: an epoch's last batch is filled from the next epoch, nothing is dropped, every batch is full, and a position is
@@ -8,11 +8,13 @@ all that a resume needs.
 from __future__ import annotations
 
 import queue
+import statistics
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from ablab.training.accumulation import share, split
 from ablab.training.task import Batch, Data
 
 T = TypeVar("T")
+#: Items made on request before it is decided whether a thread makes the rest.
+_TRIALS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,33 +121,41 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> Mapping[str, An
 
 
 class Prefetcher(Generic[T]):
-    """Items of `make(n)` for n in a range, made by a thread a few ahead of their use.
+    """Items of `make(n)` for n in a range, made ahead of their use where that pays.
 
-    The thread computes with one intra-op thread, so that it does not start a second team beside the training's. An
+    The first items are made where they are asked for. When making one takes more than `share` of the time between
+    two requests, a thread takes over and works a few ahead; a cheap item is not worth the interpreter lock changing
+    hands. The thread computes with one intra-op thread, so that it starts no second team beside the training's. An
     error in `make` is raised where the item is taken. Use as a context manager; leaving it ends the thread.
     """
 
-    def __init__(self, make: Callable[[int], T], start: int, stop: int, *, ahead: int = 3) -> None:
-        self._make, self._range = make, range(start, stop)
+    def __init__(
+        self,
+        make: Callable[[int], T],
+        start: int,
+        stop: int,
+        *,
+        ahead: int = 3,
+        share: float = 0.01,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._make, self._next, self._stop, self._share = make, start, stop, share
+        self._clock = clock
         self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=ahead)
         self._closing = threading.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="ablab-prefetch", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._making: list[float] = []
+        self._using: list[float] = []
 
     def __enter__(self) -> Iterator[T]:
-        threads = torch.get_num_threads()
-        self._thread.start()
-        self._ready.wait()
-        if threads > 1:
-            # torch keeps one global value for threads yet to come and one per thread: restore the first.
-            torch.set_num_threads(threads)
         return self._items()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        while self._thread.is_alive():
+        while self._thread is not None and self._thread.is_alive():
             self._drain()
             self._thread.join(timeout=0.05)
         self._drain()
@@ -153,17 +165,50 @@ class Prefetcher(Generic[T]):
             self._queue.get_nowait()
 
     def _items(self) -> Iterator[T]:
-        for _ in self._range:
-            item, error = self._queue.get()
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]  # an item without error is a T
+        while self._next < self._stop:
+            if self._thread is None and not self._pays():
+                began = self._clock()
+                item = self._make(self._next)
+                self._next += 1
+                given = self._clock()
+                yield item
+                self._making.append(given - began)
+                self._using.append(self._clock() - given)
+                continue
+            if self._thread is None:
+                self._start()
+            yield self._take()
 
-    def _work(self) -> None:
+    def _pays(self) -> bool:
+        """Whether a thread is worth it, judged once by the items two to four (the first one is warm-up)."""
+        if self._share <= 0:
+            return True
+        if len(self._making) != _TRIALS:
+            return False
+        return statistics.median(self._making[1:]) > self._share * statistics.median(self._using[1:])
+
+    def _start(self) -> None:
+        threads = torch.get_num_threads()
+        todo = range(self._next, self._stop)
+        self._thread = threading.Thread(target=self._work, args=(todo,), name="ablab-prefetch", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if threads > 1:
+            # torch keeps one global value for threads yet to come and one per thread: restore the first.
+            torch.set_num_threads(threads)
+
+    def _take(self) -> T:
+        item, error = self._queue.get()
+        if error is not None:
+            raise error
+        self._next += 1
+        return cast(T, item)
+
+    def _work(self, todo: range) -> None:
         if torch.get_num_threads() > 1:
             torch.set_num_threads(1)
         self._ready.set()
-        for n in self._range:
+        for n in todo:
             try:
                 entry: tuple[T | None, BaseException | None] = (self._make(n), None)
             except BaseException as error:

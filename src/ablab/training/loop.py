@@ -30,6 +30,7 @@ from ablab.training.memory import naming_size
 from ablab.training.optimizer import build_optimizer, freeze, set_rate, trained_parameters
 from ablab.training.schedule import factor
 from ablab.training.state import Direction
+from ablab.training.streams import seeder
 from ablab.training.task import Data, TaskCode
 from ablab.training.timing import Forecast, StepTimes
 from ablab.training.validation import validate
@@ -124,6 +125,7 @@ class Trainer:
         self.scaler.load(self.state.scaler)
         self.ledger = Ledger(self.state.sums, device=self.device, world=self.world, scaled=self.scaler.active)
         self.times = StepTimes()
+        self.reseed = seeder(self.device)
         self.forecast = Forecast(steps=self.steps, every=parameters.validation.every)
         self._told = 0.0
         self.context.event("start", step=self.state.step, steps=self.steps, micro_batch=self.micro)
@@ -176,7 +178,7 @@ class Trainer:
         """Add up the gradients of all micro-batches; the loss is divided by the weight of the effective batch."""
         sums = MicroSums()
         for offset, part in zip(batch.offsets, batch.micros, strict=True):
-            torch.manual_seed(stream_seed(self.seed, "dropout", batch.step, offset))
+            self.reseed(stream_seed(self.seed, "dropout", batch.step, offset))
             with numerics.autocast(self.precision, self.device):
                 losses = self.code.losses(self.model, to_device(part, self.device))
             self.scaler.scale(losses.total / divisor).backward()
