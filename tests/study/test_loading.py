@@ -229,3 +229,27 @@ def test_the_built_in_task_loads(study_of, name):
         )
     )
     assert study.task.name == name
+
+
+def test_a_new_stage_stands_where_it_is_written(study_of):
+    text = """\
+    name: a
+    task: task.py:SPEC
+    defaults:
+      data: {source: books}
+      pipeline: {train: {steps: 1}, second: {kind: train, steps: 2}}
+    experiments: {one: {}}
+    """
+    one = study_of(text).experiments["one"]
+    assert [stage.name for stage in one.stages] == ["prepare", "train", "second", "evaluate"]
+    # What is evaluated is the nearest earlier training, which is the second.
+    assert [need.stage for need in one.stage("evaluate").needs] == ["prepare", "second"]
+
+
+def test_every_profile_is_checked_whichever_is_in_use(problems_of, study_text):
+    text = study_text.replace("model: {layers: 1}", "model: {layers: one}").replace("longer: null", "frozen: null")
+    problems = problems_of(text)
+    assert [(p.line, p.path) for p in problems] == [
+        (16, "experiments.longer.like"), (22, "comparisons[0].variants"), (31, "profiles.laptop.defaults.model.layers"),
+    ]  # fmt: skip
+    assert [p.message.endswith("(in profile smoke)") for p in problems] == [True, True, False]

@@ -27,6 +27,9 @@ __all__ = ["Problem", "StudyError", "load", "load_text"]
 
 Result = TypeVar("Result")
 
+#: Experiments up to which every profile is checked, not only the one in use; above, that would double the time.
+PROFILES_CHECKED = 1000
+
 
 def load(path: Path | str, *, profile: str = "full", overrides: Sequence[str] = (), quick: bool = False) -> Study:
     """Load a study file.
@@ -65,11 +68,24 @@ def load_text(
     profiled, names = with_profile(document, profile, root, merger=merger, problems=problems)
     resolver = _Resolver(profiled, root, Path(path), merger=merger, problems=problems)
     study = resolver.study(parse_overrides(overrides, problems), quick=quick)
+    if study is None or len(study.experiments) <= PROFILES_CHECKED:
+        for name in names:
+            if name != profile:
+                _check_profile(document, name, root, Path(path), problems)
     problems.check()
     assert study is not None
     return dataclasses.replace(
         study, text=text, lines=lines, profile=profile, profiles=names, overrides=tuple(overrides)
     )
+
+
+def _check_profile(document: Block, profile: str, root: Mark, path: Path, problems: Problems) -> None:
+    """Note what is wrong under another profile than the one in use, so that it is found before it is needed."""
+    found = Problems()
+    merger = Merger()
+    profiled, _ = with_profile(document, profile, root, merger=merger, problems=found)
+    _Resolver(profiled, root, path, merger=merger, problems=found).study((), quick=False)
+    problems.include(found, note=f"in profile {profile}")
 
 
 class _Resolver:

@@ -27,7 +27,10 @@ class Merger:
         known = self._known.get((id(base), id(over)))
         if known is not None:
             return known[0]
-        merged = Block(dict(base), dict(base.marks))
+        if over.keys() <= base.keys():
+            merged = Block(base, dict(base.marks))
+        else:
+            merged = Block({key: base.get(key) for key in _order(base, over)}, dict(base.marks))
         for key, value in over.items():
             below = base.get(key)
             if isinstance(value, Block) and isinstance(below, Block):
@@ -39,6 +42,26 @@ class Merger:
             merged.marks[key] = over.marks[key]
         self._known[id(base), id(over)] = (merged, base, over)
         return merged
+
+
+def _order(base: Block, over: Block) -> list[str]:
+    """Return the keys of a merge: those of `base`, each new one after the key it was written after.
+
+    So a stage that a study writes after `train` stands before the stages that the task's own pipeline has after it.
+    """
+    order = list(base)
+    written = list(over)
+    for position, key in enumerate(written):
+        if key in base:
+            continue
+        after = next((known for known in written[position + 1 :] if known in base), None)
+        if position:
+            order.insert(order.index(written[position - 1]) + 1, key)
+        elif after is not None:
+            order.insert(order.index(after), key)
+        else:
+            order.append(key)
+    return order
 
 
 def replaced(block: Block, key: str, value: Any, mark: Mark) -> Block:

@@ -5,6 +5,7 @@ Finding problems is the business of the other files of this room; this one holds
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,6 +71,14 @@ class Problems:
         """Note a problem at `mark`."""
         problem = Problem(file=mark.file, line=mark.line, path=mark.path, message=message, suggestion=suggestion)
         self._found.setdefault(problem)
+
+    def include(self, others: Problems, *, note: str) -> None:
+        """Take over what was found elsewhere and is new, with a note on where."""
+        for problem in others._found:
+            if problem not in self._found:
+                inside = problem.path.startswith("profiles.")
+                message = problem.message if inside else f"{problem.message} ({note})"
+                self._found.setdefault(dataclasses.replace(problem, message=message))
 
     def __len__(self) -> int:
         return len(self._found)

@@ -298,8 +298,7 @@ def _compose(text: str, file: str) -> Any:
 
 def _check_depth(text: str, file: str) -> None:
     """Refuse nesting that would overflow the composer's stack; counted on events only where it could be."""
-    bound = text.count("[") + text.count("{") + max(map(len, text.split("\n")), default=0)
-    if bound < 5000:
+    if _depth_bound(text) < 5000:
         return
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
@@ -310,6 +309,25 @@ def _check_depth(text: str, file: str) -> None:
                 raise _error(file, line, f"nested more than {DEPTH} levels deep")
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
+
+
+def _depth_bound(text: str) -> int:
+    """Return a number that no nesting of the text exceeds, without parsing it."""
+    lines = text.splitlines()
+    longest = max(map(len, lines), default=0)
+    opened = text.count("[") + text.count("{")
+    if opened + longest < 5000:
+        return opened + longest
+    # A line that closes what it opens adds nothing to the next one's depth, unless quotes or a comment hold brackets;
+    # what a line closes beyond that is never credited.
+    depth, most = 0, 0
+    for line in lines:
+        opens = line.count("[") + line.count("{")
+        if opens:
+            plain = not ('"' in line or "'" in line or "#" in line)
+            depth += max(0, opens - line.count("]") - line.count("}")) if plain else opens
+            most = max(most, opens)
+    return depth + most + longest
 
 
 def _code(error: Any) -> int:
