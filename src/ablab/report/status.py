@@ -92,7 +92,7 @@ def believed(folder: RunFolder, state: State) -> str:
 def _plan_row(study: Study, plan: Plan, store: Store, run: Run) -> StatusRow:
     folder = store.run(run.name)
     state = folder.read_state() if run.status not in {"pending", "planned", "unresolved"} else None
-    names = {
+    names: dict[str, Any] = {
         "experiment": run.experiment if len(run.users) == 1 else _users(run),
         "seed": run.seed,
         "stage": run.stage.name,
@@ -195,10 +195,10 @@ def one_line(rows: Iterable[StatusRow], *, free: int | None = None) -> str:
     """Return one line for a prompt or ssh: counts by status, mean progress, longest remaining time."""
     listed = list(rows)
     counts = {status: sum(row.status == status for row in listed) for status in ORDER}
-    parts = [f"{count} {status}" for status, count in counts.items() if count]
+    parts = [f"{count} {status}" for status, count in counts.items() if count] or ["nothing unfinished"]
     left = [row.remaining for row in listed if row.status == "running" and row.remaining is not None]
     if left:
         parts.append(f"longest has {duration(max(left))} left")
     if free is not None:
         parts.append(f"{size(free)} free")
-    return ", ".join(parts) or "nothing has run"
+    return ", ".join(parts)
