@@ -89,3 +89,8 @@ def test_two_sweeps_in_two_experiments_are_each_their_own(study_of):
     one, two = study.experiments.values()
     assert one.stage("select") is two.stage("select")
     assert one.stage("train") is not two.stage("train")
+
+
+def test_a_mistake_in_the_swept_stage_is_told_once_and_alone(problems_of):
+    (problem,) = problems_of(TEXT.replace("{steps: 5,", "{steps: many,"))
+    assert problem.path == "defaults.pipeline.train.steps"

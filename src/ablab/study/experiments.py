@@ -280,7 +280,7 @@ class Experiments:
 
     def _finish(self, draft: Draft) -> Experiment:
         stages = self.pipelines.stages(draft.name, draft.config, draft.mark)
-        check_selects(stages, draft.config, draft.mark, pipelines=self.pipelines, problems=self._problems)
+        check_selects(draft.name, stages, draft.config, draft.mark, pipelines=self.pipelines, problems=self._problems)
         seeds = draft.entry.seeds
         if seeds is not None and len(set(seeds)) < len(seeds):
             self._problems.add(draft.mark.child("seeds"), "a seed is given twice")

@@ -52,6 +52,10 @@ class Needs:
         self._interned: dict[tuple[Need, ...], tuple[Need, ...]] = {}
         self._placed: dict[str, tuple[Placed, ...]] = {}
 
+    def placed(self, experiment: str) -> tuple[Placed, ...]:
+        """Return the stages of an experiment whose order was asked for."""
+        return self._placed[experiment]
+
     def order(self, experiment: str, declared: Sequence[Declared]) -> tuple[Placed, ...]:
         """Return the stages of an experiment, each after those of its own that it needs."""
         crossing = any("." in text for stage in declared if stage.needs for text, _ in stage.needs)

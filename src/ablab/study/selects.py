@@ -22,7 +22,7 @@ from ablab.study.metric_names import MetricNames
 from ablab.study.needs import Declared
 from ablab.study.pipeline import EMPTY, Pipelines
 from ablab.study.problems import Mark, Problems, listed
-from ablab.study.schema import Stage
+from ablab.study.schema import Need, Stage
 from ablab.study.yaml12 import Block
 
 #: Combinations of a sweep that are checked together; above, each value is checked alone.
@@ -30,30 +30,34 @@ CHECKED = 512
 
 
 def check_selects(
-    stages: Sequence[Stage], config: Block, mark: Mark, *, pipelines: Pipelines, problems: Problems
+    name: str, stages: Sequence[Stage], config: Block, mark: Mark, *, pipelines: Pipelines, problems: Problems
 ) -> None:
-    """Note what is wrong with the select stages of an experiment."""
-    if not any(is_select(stage.spec) for stage in stages):
+    """Note what is wrong with the select stages of the experiment `name`."""
+    selects = {stage.name: stage for stage in stages if is_select(stage.spec)}
+    if not selects:
         return
+    # The pipeline as declared, not as typed: a stage with a wrong parameter needs its select stage all the same.
+    placed = {stage.declared.name: stage for stage in pipelines.needs.placed(name)}
     declared = {stage.name: stage for stage in pipelines.declared(config.get("pipeline", EMPTY))}
-    for stage in stages:
-        if not is_select(stage.spec) or not isinstance(stage.parameters, Select):
+    for select in selects.values():
+        if not isinstance(select.parameters, Select):
             continue
-        place = declared[stage.name].mark
-        users = needing(stages, stage.name)
+        place = declared[select.name].mark
+        users = [user for user, stage in placed.items() if _needs(stage.needs, select.name)]
         if len(users) != 1:
-            names = " and ".join(user.name for user in users) or "no stage"
-            message = f"exactly one stage needs a select stage, which sweeps its values; {names} needs {stage.name!r}"
+            found = " and ".join(users) or "no stage"
+            message = f"exactly one stage needs a select stage, which sweeps its values; {found} needs {select.name!r}"
             problems.add(place, message)
             continue
-        metrics = MetricNames(pipelines.task, [users[0].spec])
-        metrics.check(stage.parameters.metric, declared[stage.name].parameters.marks.get("metric", place), problems)
-        _check_sweep(declared[stage.name], declared[users[0].name], config, mark, pipelines, problems)
+        user = declared[users[0]]
+        metric_mark = declared[select.name].parameters.marks.get("metric", place)
+        MetricNames(pipelines.task, [user.spec]).check(select.parameters.metric, metric_mark, problems)
+        _check_sweep(declared[select.name], user, config, mark, pipelines, problems)
 
 
 def needing(stages: Sequence[Stage], name: str) -> list[Stage]:
     """Return the stages of the same experiment that need the stage `name`."""
-    return [stage for stage in stages if any(need.experiment is None and need.stage == name for need in stage.needs)]
+    return [stage for stage in stages if _needs(stage.needs, name)]
 
 
 def vary(stage: Stage, values: Mapping[str, Any]) -> Stage:
@@ -77,6 +81,10 @@ def vary(stage: Stage, values: Mapping[str, Any]) -> Stage:
     if "" in changes:
         parameters = _changed(parameters, changes[""], f"pipeline.{stage.name}")
     return dataclasses.replace(stage, sections=sections, parameters=parameters)
+
+
+def _needs(needs: Sequence[Need], name: str) -> bool:
+    return any(need.experiment is None and need.stage == name for need in needs)
 
 
 def _check_sweep(
