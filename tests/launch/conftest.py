@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ablab.contract.base import Strict
+from ablab.contract.select import SELECT, Select
 from ablab.contract.task import StageSpec, TaskSpec
 from ablab.launch.executors.base import Program
 from ablab.launch.launcher import Machine, launch
@@ -84,6 +85,24 @@ def stage(name: str, *needs: str, kind: str = "", **parameters: Any) -> Stage:
     return Stage(
         name=name, kind=chosen.kind, spec=chosen, needs=tuple(links), sections={}, parameters=Fake(**parameters)
     )
+
+
+def select(name: str = "select", *needs: str, **sweep: tuple[Any, ...]) -> Stage:
+    """Return a select stage that tries values of parameters of the train stage."""
+    parameters = Select(sweep={f"pipeline.train.{path}": values for path, values in sweep.items()})
+    links = tuple(Need(experiment=None, stage=need, text=need) for need in needs)
+    return Stage(name=name, kind="select", spec=SELECT, needs=links, sections={}, parameters=parameters)
+
+
+def pipelines(count: int = 6, **values: Any) -> list[Experiment]:
+    """Return experiments that share their data, train and evaluate."""
+    values = {"steps": 6, "seconds": 0.02, **values}
+    return [
+        experiment(
+            f"E{n}", stage("prepare"), stage("train", "prepare", tag=f"{n}", **values), stage("evaluate", "train")
+        )
+        for n in range(count)
+    ]
 
 
 def experiment(name: str, *stages: Stage, **values: Any) -> Experiment:

@@ -114,6 +114,7 @@ def execute(path: str) -> int:
             Result(
                 key=order.key,
                 metrics={"val/loss": value},
+                facts=choice(order),
                 numerics=numerics,
                 time={"other": seconds},
                 attempts=len(run.attempts()),
@@ -156,6 +157,14 @@ def compute(order: Order, run: RunFolder, script: Script, asked: list[int], nume
     return int(weights[:12], 16) / 2**48
 
 
+def choice(order: Order) -> dict[str, object]:
+    """Return what a select stage found: the values of the trial with the lowest loss."""
+    if order.kind != "select":
+        return {}
+    losses = {given.reference: RunFolder(given.path).read_result().metrics["val/loss"] for given in order.inputs}
+    return {"chosen": json.loads(min(losses, key=lambda reference: losses[reference]))}
+
+
 def late(order: Order) -> bool:
     return order.deadline is not None and time.time() >= order.deadline
 
@@ -165,7 +174,7 @@ def misbehave(order: Order, script: Script) -> None:
         fail(script.rehearsal)
     if script.fails_while and Path(script.fails_while).exists():
         fail(script.fails_with)
-    fault = (script.fails or {}).get(str(order.attempt))
+    fault = (script.fails or {}).get(str(order.attempt)) if order.mode == "run" else None
     if fault:
         fail(fault)
     if script.memory is not None:

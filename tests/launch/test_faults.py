@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_of_tests import Lab, experiment, stage
+from lab_of_tests import Lab, experiment, pipelines, stage
 
 from ablab.launch import scheduler
 
@@ -181,18 +181,7 @@ def test_a_run_without_a_checkpoint_starts_with_numerics_of_its_own(lab: Lab) ->
 
 @pytest.mark.parametrize("seed", range(3))
 def test_workers_killed_at_random_change_no_result(lab: Lab, sources: Path, eventually: Eventually, seed: int) -> None:
-    def study() -> list[Any]:
-        return [
-            experiment(
-                f"E{n}",
-                stage("prepare"),
-                stage("train", "prepare", tag=f"{n}", steps=8, seconds=0.02),
-                stage("evaluate", "train"),
-            )
-            for n in range(3)
-        ]
-
-    lab.ask(*study())
+    lab.ask(*pipelines(3, steps=8))
     chance, killed, over = random.Random(seed), [], threading.Event()
 
     def murder() -> None:
@@ -214,5 +203,5 @@ def test_workers_killed_at_random_change_no_result(lab: Lab, sources: Path, even
         # Without a new checkpoint in between, three kills are the end; the next launch goes on.
         summary = lab.launch()
     assert summary.exit_code == 0
-    assert lab.values() == undisturbed(lab, sources, *study())
+    assert lab.values() == undisturbed(lab, sources, *pipelines(3, steps=8))
     assert len(lab.ends()) == len(set(lab.ends())) == 7

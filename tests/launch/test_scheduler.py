@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab_of_tests import FAKE, Lab, experiment, stage
+from lab_of_tests import FAKE, Lab, experiment, select, stage
 
 from ablab.store.files import read_lines
 
@@ -158,3 +158,22 @@ def test_a_launch_says_what_happens(lab: Lab) -> None:
     assert kinds[0] == kinds[-1] == "launch"
     assert kinds[1:-1] == ["started", "failure", "started", "finished"]
     assert "A seed 1 train: crash: made to fail: crash; once more" in lab.texts()
+
+
+def test_a_sweep_goes_on_with_what_was_chosen(lab: Lab) -> None:
+    values = (2, 3, 5)
+    lab.ask(
+        experiment("A", select("choose", steps=values), stage("train", "choose"), stage("evaluate", "train")),
+        seeds=(1, 2),
+    )
+    summary = lab.launch()
+    assert summary.exit_code == 0, lab.texts()
+    plan = lab.plan()
+    assert {run.status for run in plan.runs.values()} == {"done"}
+    chosen = lab.run("A", "choose").read_result()
+    assert chosen is not None
+    steps = chosen.facts["chosen"]["pipeline.train.steps"]
+    orders = [lab.run("A", seed=seed).read_order() for seed in (1, 2)]
+    assert [order.parameters["steps"] for order in orders if order] == [steps, steps]
+    # Three trials at the first seed, one of which is the run itself, the choice, the second seed, two evaluations.
+    assert len(lab.starts()) == len(set(lab.starts())) == 7

@@ -12,21 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_of_tests import Lab, experiment, stage
+from lab_of_tests import Lab, pipelines
 
 from ablab.launch.processes import Watch
 from ablab.store.files import read_lines
 
 Eventually = Callable[..., Any]
-
-STUDY = """
-def study(count=6, **values):
-    values = {'steps': 6, 'seconds': .02} | values
-    return [experiment(f'E{n}', stage('prepare'), stage('train', 'prepare', tag=f'{n}', **values),
-            stage('evaluate', 'train')) for n in range(count)]
-"""
-exec(STUDY)
-study: Callable[..., list[Any]]
 
 
 def stepping(lab: Lab) -> bool:
@@ -42,9 +33,9 @@ def after(eventually: Eventually, condition: Callable[[], Any], action: Callable
 
 
 def test_two_launches_share_the_work(lab: Lab, elsewhere: Any) -> None:
-    code = f"{STUDY}\nlab.ask(*study()); s = lab.launch(); print(len(s.done), s.exit_code)"
+    code = "lab.ask(*pipelines()); s = lab.launch(); print(len(s.done), s.exit_code)"
     processes = [elsewhere(code), elsewhere(code)]
-    lab.ask(*study())
+    lab.ask(*pipelines())
     told = [process.communicate(timeout=60)[0] for process in processes]
     assert [text.split()[-2:] for text in told] == [["13", "0"]] * 2, told
     assert len(lab.ends()) == len(set(lab.ends())) == 13
@@ -53,7 +44,7 @@ def test_two_launches_share_the_work(lab: Lab, elsewhere: Any) -> None:
 
 
 def test_two_launches_together_keep_to_the_cores(lab: Lab, elsewhere: Any) -> None:
-    code = f"{STUDY}\nlab.ask(*study(4, seconds=.05)); lab.launch(machine={{'cores': 2}})"
+    code = "lab.ask(*pipelines(4, seconds=.05)); lab.launch(machine={'cores': 2})"
     for process in [elsewhere(code), elsewhere(code)]:
         process.communicate(timeout=60)
     changes = [(line["t"], +1) for line in read_lines(lab.store.root / "starts.jsonl")]
@@ -67,8 +58,8 @@ def test_two_launches_together_keep_to_the_cores(lab: Lab, elsewhere: Any) -> No
 
 
 def test_a_worker_outlives_its_launcher_and_is_adopted(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
-    process = elsewhere(f"{STUDY}\nlab.ask(*study(1, gate=True)); lab.launch()")
-    lab.ask(*study(1, gate=True))
+    process = elsewhere("lab.ask(*pipelines(1, gate=True)); lab.launch()")
+    lab.ask(*pipelines(1, gate=True))
     eventually(lambda: stepping(lab))
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -84,8 +75,8 @@ def test_a_worker_outlives_its_launcher_and_is_adopted(lab: Lab, elsewhere: Any,
 
 
 def test_ctrl_c_reaches_adopted_workers(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
-    process = elsewhere(f"{STUDY}\nlab.ask(*study(1, gate=True)); lab.launch()")
-    lab.ask(*study(1, gate=True))
+    process = elsewhere("lab.ask(*pipelines(1, gate=True)); lab.launch()")
+    lab.ask(*pipelines(1, gate=True))
     eventually(lambda: stepping(lab))
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -98,8 +89,8 @@ def test_ctrl_c_reaches_adopted_workers(lab: Lab, elsewhere: Any, eventually: Ev
 
 
 def test_a_failure_of_an_adopted_worker_follows_its_policy(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
-    process = elsewhere(f"{STUDY}\nlab.ask(*study(1, gate=True, fails={{'1@4': 'crash'}})); lab.launch()")
-    lab.ask(*study(1, gate=True, fails={"1@4": "crash"}))
+    process = elsewhere("lab.ask(*pipelines(1, gate=True, fails={'1@4': 'crash'})); lab.launch()")
+    lab.ask(*pipelines(1, gate=True, fails={"1@4": "crash"}))
     eventually(lambda: stepping(lab))
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -112,10 +103,10 @@ def test_a_failure_of_an_adopted_worker_follows_its_policy(lab: Lab, elsewhere: 
 
 def test_work_that_another_launch_gives_up_is_taken_over(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
     """The first launch is stopped by its user while the second one watches: the second goes on."""
-    process = elsewhere(f"{STUDY}\nlab.ask(*study(1, gate=True)); lab.launch()")
-    lab.ask(*study(1, gate=True))
+    process = elsewhere("lab.ask(*pipelines(1, gate=True)); lab.launch()")
+    lab.ask(*pipelines(1, gate=True))
     eventually(lambda: stepping(lab))
-    second = elsewhere(f"{STUDY}\nlab.ask(*study(1, gate=True)); sys.exit(lab.launch().exit_code)")
+    second = elsewhere("lab.ask(*pipelines(1, gate=True)); sys.exit(lab.launch().exit_code)")
     eventually(lambda: lab.heard("watched"))
     process.send_signal(signal.SIGINT)
     process.wait()
@@ -126,8 +117,8 @@ def test_work_that_another_launch_gives_up_is_taken_over(lab: Lab, elsewhere: An
 
 def test_a_failure_in_another_launch_is_not_repeated_here(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
     values = "gate=True, fails={'1@4': 'data', '2': 'data'}"
-    elsewhere(f"{STUDY}\nlab.ask(*study(1, {values})); lab.launch()")
-    lab.ask(*study(1, gate=True, fails={"1@4": "data", "2": "data"}))
+    elsewhere(f"lab.ask(*pipelines(1, {values})); lab.launch()")
+    lab.ask(*pipelines(1, gate=True, fails={"1@4": "data", "2": "data"}))
     eventually(lambda: stepping(lab))
     thread = after(eventually, lambda: lab.heard("watched"), lab.open_gate)
     summary = lab.launch()
@@ -140,19 +131,19 @@ def test_a_failure_in_another_launch_is_not_repeated_here(lab: Lab, elsewhere: A
 @pytest.mark.parametrize("seed", range(3))
 def test_launchers_killed_at_random_change_no_result(lab: Lab, sources: Path, elsewhere: Any, seed: int) -> None:
     chance = random.Random(seed)
-    code = f"{STUDY}\nlab.ask(*study(3)); sys.exit(lab.launch().exit_code)"
+    code = "lab.ask(*pipelines(3)); sys.exit(lab.launch().exit_code)"
     for _ in range(3):
         process = elsewhere(code)
         time.sleep(chance.uniform(0.3, 1.2))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    lab.ask(*study(3))
+    lab.ask(*pipelines(3))
     assert lab.launch().exit_code == 0
     other = Lab(lab.root / "undisturbed")
     other.root.mkdir()
     other.store.root.mkdir()
     (other.store.root / "sources").symlink_to(sources)
-    other.ask(*study(3))
+    other.ask(*pipelines(3))
     other.launch()
     assert lab.values() == other.values()
     assert len(lab.ends()) == len(set(lab.ends())) == 7
