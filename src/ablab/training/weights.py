@@ -52,6 +52,8 @@ def save_weights(path: Path, model: nn.Module) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
     """Write tensors on any device to a safetensors file; an empty dictionary makes a valid empty file."""
     save_file({name: _plain(value) for name, value in tensors.items()}, path, metadata=metadata)
+    # The library makes files that only their owner may read; a store is read by whom its folders let in.
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -126,6 +126,9 @@ def _open(order: Order, run: RunFolder, attempt: AttemptFolder, clock: Clock, st
 def _compute(order: Order, context: WorkerContext) -> Outcome:
     """Run the stage's function under the order's limits."""
     spec = stage_of(order, task_of(order))
+    for given in order.inputs:
+        if not RunFolder(given.path).done:
+            raise ConfigError(f"input {given.reference} is not finished: {given.path} has no result; run it first")
     with address_space(order.resources.address_space):
         context.begin()
         return run_stage(spec.run if order.mode == "run" else PROBE, order, context)
