@@ -51,26 +51,22 @@ def read_statuses(runs: Iterable[Run], store: Store | None, folders: Mapping[str
         name = folders.get(run.key)
         if name is not None:
             run.folder = name
-            _set_status(run, RunFolder(root + name))
+            status, state = status_of(root + name)
+            if status != "pending":
+                run.status = status
+            if status == "running" and state is not None:
+                run.remaining = state.remaining
 
 
-def _set_status(run: Run, folder: RunFolder) -> None:
-    status, state = status_of(folder)
-    if status == "pending":
-        return
-    run.status = status
-    if status == "running" and state is not None:
-        run.remaining = state.remaining
-
-
-def status_of(folder: RunFolder) -> tuple[RunStatus, State | None]:
-    """Return where a run stands, and its state where one was needed to tell.
+def status_of(path: str) -> tuple[RunStatus, State | None]:
+    """Return where the run in a folder stands, and its state where one was needed to tell.
 
     A result makes it done, except where its state says that it was stopped because of other runs. A state "running"
     is believed only while its claim is alive; otherwise the run is pending and will be resumed.
     """
+    folder = RunFolder(path)
     done = folder.done
-    if done and not _mentions_stopped(folder):
+    if done and not _mentions_stopped(path):
         return "done", None
     state = _readable_state(folder)
     if state is None:
@@ -92,10 +88,10 @@ def _readable_state(folder: RunFolder) -> State | None:
         return None
 
 
-def _mentions_stopped(folder: RunFolder) -> bool:
+def _mentions_stopped(path: str) -> bool:
     """Whether the state may say "stopped": a look at the bytes is enough for nearly every run."""
     try:
-        return b'"stopped"' in read_bytes(f"{folder.path}/state.json")
+        return b'"stopped"' in read_bytes(f"{path}/state.json")
     except FileNotFoundError:
         return False
 
