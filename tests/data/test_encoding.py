@@ -100,6 +100,35 @@ def test_processes_end_with_their_parent_even_when_it_is_killed(tmp_path: Path) 
     assert not any(is_running(pid) for pid in children)
 
 
+def test_a_stop_of_the_whole_group_is_clean(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import itertools, signal, sys\n"
+        "from ablab.data.documents import Document\n"
+        "from ablab.data.encoding import encode_documents\n"
+        "from ablab.data.tokenizers import ByteTokenizer\n"
+        "if __name__ == '__main__':\n"
+        "    asked = []\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))\n"
+        "    endless = (Document('some text ' * 1000, 'f', i) for i in itertools.count())\n"
+        "    stream = encode_documents(endless, ByteTokenizer(), workers=2, alone=0)\n"
+        "    for i, _ in enumerate(stream):\n"
+        "        if i == 0:\n"
+        "            print('started', flush=True)\n"
+        "        if asked:\n"
+        "            stream.close()\n"
+        "            sys.exit(3)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "started\n"
+    os.killpg(parent.pid, signal.SIGTERM)
+    _, errors = parent.communicate(timeout=60)
+    assert (parent.returncode, errors) == (3, "")
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

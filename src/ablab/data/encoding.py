@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import connection
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from ablab.data.tokenizers import Tokenizer
 
 #: Characters of a batch, and characters encoded in this process before others are started.
 _BATCH, _ALONE = 1 << 20, 1 << 23
+#: Seconds a worker process goes on after it was asked to end.
+_GRACE = 10.0
 
 
 class Encoded(NamedTuple):
@@ -103,16 +106,25 @@ def _in_parallel(batches: Iterator[list[str]], coder: _Coder, count: int) -> Ite
     # Spawned, since a fork of a process that has run threads can hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(coder,))
-    waiting: deque[Future[_Coded]] = deque([pool.submit(_code, first)])
+    waiting: deque[Future[_Coded]] = deque()
     try:
-        for batch in batches:
-            waiting.append(pool.submit(_code, batch))
+        for batch in chain([first], batches):
+            waiting.append(_submit(pool, batch))
             if len(waiting) > 2 * count:
                 yield from waiting.popleft().result().documents()
         while waiting:
             yield from waiting.popleft().result().documents()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, batch: list[str]) -> Future[_Coded]:
+    """Hand a batch to the pool; processes that it starts for it begin with SIGTERM blocked, until `_start`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return pool.submit(_code, batch)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[str]]:
@@ -165,13 +177,22 @@ _mine: list[_Coder] = []
 
 
 def _start(coder: _Coder) -> None:
-    """Prepare a worker process: it leaves Ctrl-C to its parent and ends with it, even when that is killed."""
+    """Prepare a worker process: it leaves a stop to its parent and ends with it, even when that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal to the whole group reaches parent and workers at once: the parent gets time to end its workers itself.
+    signal.signal(signal.SIGTERM, lambda *_: _end_after(_GRACE))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     _mine[:] = [coder]
+
+
+def _end_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with(sentinel: int) -> None:

@@ -64,7 +64,15 @@ def open_source(data: Data, *, revisions: Mapping[str, str], folder: str | None)
     if hub is not None:
         name, subset = hub
         locked = revisions.get(lock_name(DataReference(kind="hub", name=name)))
-        return hub_source(name, subset=subset, revision=locked, field=data.text_field, official=data.splits.official)
+        return hub_source(
+            name,
+            subset=subset,
+            revision=locked,
+            field=data.text_field,
+            official=data.splits.official,
+            # The beginning of a set of many gigabytes needs no copy of all of it.
+            streaming=data.max_tokens is not None or data.max_documents is not None,
+        )
     if data.source != "files":
         return bundled_source(data.source)
     return files_source(
