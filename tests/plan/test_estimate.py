@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ablab.plan.history import Devices, devices, length_of
 from ablab.plan.planning import make_plan
 from ablab.store.claims import acquire
 from ablab.store.layout import RunFolder, Store
+from ablab.study.loading import load
 from ablab.study.schema import Compute, Retention
 
 TIME = {"start-up": 2.0, "data": 1.0, "forward-backward": 80.0, "optimizer": 9.0, "validation": 20.0}
@@ -259,3 +261,24 @@ def test_a_damaged_result_says_nothing(toy: Any, store: Store) -> None:
     toy.finish(store, run, time=TIME)
     store.run(run.name).result_path.write_text("{")
     assert run_of(make_plan(study, store), seed=2).estimate is None
+
+
+def test_a_planned_arm_s_estimate_is_not_that_of_a_run_it_shares(toy: Any, store: Store) -> None:
+    options = {"A": {"planned": True, "estimate": 100.0}}
+    plan = make_plan(toy.study({"A": toy.usual(), "B": toy.usual(steps=9)}, seeds=(1,), options=options), store)
+    assert run_of(plan).estimate == 100.0 and run_of(plan, stage="prepare").status == "pending"
+    assert run_of(plan, stage="prepare").estimate is None and run_of(plan, "B").estimate is None
+
+
+def test_an_estimate_holds_for_the_profile_it_was_given_for(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\ntask: language-modeling\nseeds: [1]\n"
+        "defaults: {data: {source: austen}, pipeline: {train: {steps: 100}}}\n"
+        "experiments: {A: {estimate: 2h}}\n"
+        "profiles:\n"
+        "  small: {defaults: {pipeline: {train: {steps: 2}}}}\n"
+        "  told: {defaults: {pipeline: {train: {steps: 3}}}, experiments: {A: {estimate: 1 min}}}\n"
+    )
+    found = {name: make_plan(load(path, profile=name), store).seconds_left for name in ("full", "small", "told")}
+    assert found == {"full": 7200.0, "small": None, "told": 60.0}

@@ -99,7 +99,7 @@ def plan_summary(plan: Plan) -> list[str]:
 def _time_line(plan: Plan) -> str:
     if plan.seconds_left is None:
         return "time: unknown; run `ablab check --probe`, or give experiments an estimate"
-    slots = f"{plan.slots} side by side" if plan.slots > 1 else "one after the other"
+    slots = f"{plan.slots} side by side" if plan.slots and plan.slots > 1 else "one after the other"
     unknown = f", and {plan.unknown} runs of unknown length" if plan.unknown else ""
     sources = Counter(
         run.estimate_source.partition(":")[0]

@@ -18,7 +18,7 @@ from ablab.plan.graph import Plan, Run
 from ablab.plan.history import Devices, History, Length, Sample, devices, length_of
 from ablab.plan.schedule import Job, critical_path, makespan
 from ablab.store.layout import Store
-from ablab.study.schema import Experiment, Retention
+from ablab.study.schema import Experiment, Retention, Study
 
 #: Share of a training step that its forward pass takes.
 _FORWARD = 1 / 3
@@ -49,7 +49,7 @@ def forecast(plan: Plan, store: Store | None, *, slots: int | None = None, here:
     left = [run for run in plan.runs.values() if run.status not in ("done", "planned")]
     estimator = _Estimator(plan, store, here or devices())
     if not estimator.knows_anything:
-        plan.unknown = len(left)
+        plan.unknown, plan.slots = len(left), slots
         plan.seconds_left = plan.seconds_without_sharing = plan.critical_seconds = None if left else 0.0
         plan.bytes_left = None if left else 0
         return
@@ -69,8 +69,8 @@ def summarize(plan: Plan, left: list[Run]) -> None:
     chain, longest = critical_path(in_order)
     plan.critical_path = chain if known else ()
     plan.critical_seconds = longest if known else None
-    plan.seconds_left = makespan(jobs, plan.slots) if known else None
-    plan.seconds_without_sharing = makespan(_unshared(left), plan.slots) if known else None
+    plan.seconds_left = makespan(jobs, plan.slots or 1) if known else None
+    plan.seconds_without_sharing = makespan(_unshared(left), plan.slots or 1) if known else None
     sizes = [run.bytes for run in left if run.bytes is not None]
     plan.bytes_left = sum(sizes) if sizes or not left else None
 
@@ -120,9 +120,7 @@ class _Estimator:
         self._history = History(store, plan.runs.values(), here) if store is not None else None
         self._probes = store is not None and any((store.root / name).is_dir() for name in ("probes", "rehearsals"))
         self._configurations = Configurations(plan)
-        self._guesses = {
-            name: experiment for name, experiment in plan.study.experiments.items() if experiment.estimate is not None
-        }
+        self._guesses = _guesses(plan.study)
         self._known: dict[str, Estimate] = {}
 
     @property
@@ -137,7 +135,8 @@ class _Estimator:
             known = self._known[run.config] = self._measured(run)
         if known.seconds is None and self._guesses:
             guess = self._guesses.get(run.experiment)
-            seconds = None if guess is None else _share_of(guess, run)
+            # A run that a planned arm shares with a live one is not what the planned arm's author thought of.
+            seconds = None if guess is None or guess.planned is not (run.status == "planned") else _share_of(guess, run)
             if seconds is not None:
                 return Estimate(seconds, "study", known.bytes)
         return known
@@ -252,6 +251,17 @@ def probed_bytes(facts: Mapping[str, Any], run: Run, retention: Retention) -> in
         if every and steps:
             kept += int(steps // every)
     return int(size) * max(1, kept)
+
+
+def _guesses(study: Study) -> dict[str, Experiment]:
+    """Return the experiments with an estimate that was given for the profile, since a profile changes the work."""
+    place, of_profile = "experiments.{}.estimate", f"profiles.{study.profile}.experiments.{{}}.estimate"
+    return {
+        name: experiment
+        for name, experiment in study.experiments.items()
+        if experiment.estimate is not None
+        and (study.profile == "full" or of_profile.format(name) in study.lines or place.format(name) not in study.lines)
+    }
 
 
 def _share_of(experiment: Experiment, run: Run) -> float | None:

@@ -80,7 +80,7 @@ class Plan:
         seconds_left: wall clock until all is done on `slots`; runs of unknown length count as nothing.
         seconds_without_sharing: the same if every experiment ran alone.
         bytes_left: disk that what is left will take, as far as known.
-        slots: runs side by side that the forecast counts with.
+        slots: runs side by side that the forecast counts with; None without one.
         unknown: runs left whose length nobody knows.
     """
 
@@ -92,7 +92,7 @@ class Plan:
     seconds_left: float | None = None
     seconds_without_sharing: float | None = None
     bytes_left: int | None = None
-    slots: int = 1
+    slots: int | None = None
     unknown: int = 0
 
     def run_of(self, experiment: str, seed: int, stage: str) -> Run | None:
