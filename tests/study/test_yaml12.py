@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from ablab.study.nodes import read_text
 from ablab.study.problems import StudyError
-from ablab.study.yaml12 import Block, Items, parse, parse_value, read_text, scalar
+from ablab.study.yaml12 import Block, Items, parse, parse_value, scalar
 
 
 def value_of(text):

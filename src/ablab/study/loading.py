@@ -16,12 +16,13 @@ from ablab.study.comparisons import Comparisons
 from ablab.study.document import StudyFile
 from ablab.study.experiments import Experiments
 from ablab.study.merging import Merger
+from ablab.study.nodes import read_text
 from ablab.study.overrides import Override, apply, is_top_level, names_experiment, parse_overrides
 from ablab.study.problems import Mark, Problem, Problems, StudyError, shown
 from ablab.study.profiles import with_profile
 from ablab.study.schema import Experiment, Study
 from ablab.study.validation import Validator
-from ablab.study.yaml12 import Block, parse, read_text
+from ablab.study.yaml12 import Block, parse
 
 __all__ = ["Problem", "StudyError", "load", "load_text"]
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ablab.study.nodes import CORE, DEPTH, PLAIN, compose
 from ablab.study.problems import Mark, Problem, StudyError, join
 
-_Base: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-_CORE = "tag:yaml.org,2002:"
-_PLAIN = "plain"
 _INTEGER = re.compile(r"[-+]?[0-9]+\Z")
 _OCTAL = re.compile(r"0o[0-7]+\Z")
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+\Z")
@@ -31,9 +28,6 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
-
-#: Levels of nesting a study may have; the composer itself would overflow the stack at some 100,000.
-DEPTH = 100
 
 #: Values a study may hold once its aliases are written out.
 VALUES = 2_000_000
@@ -62,34 +56,6 @@ class Items(list[Any]):
         self.marks: list[Mark] = marks if marks is not None else []
 
 
-class _Loader(_Base):  # type: ignore[misc]  # PyYAML's C loader has no types
-    """Composes nodes and tells plain scalars from quoted ones by their tag."""
-
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        """Return the tag of a node that has none."""
-        if kind is yaml.ScalarNode:
-            return _PLAIN if implicit[0] else _CORE + "str"
-        return _CORE + ("map" if kind is yaml.MappingNode else "seq")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a study file; StudyError when it cannot be read or is not UTF-8."""
-    file = str(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise _error(file, None, "no such file") from None
-    except IsADirectoryError:
-        raise _error(file, None, "this is a folder; a study is one YAML file") from None
-    except OSError as error:
-        raise _error(file, None, f"cannot be read: {error.strerror}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _error(file, line, f"byte 0x{data[error.start]:02x} is not UTF-8 text") from None
-
-
 def parse(text: str, *, file: str) -> tuple[Any, list[Problem], dict[str, int]]:
     """Parse YAML text.
 
@@ -101,7 +67,7 @@ def parse(text: str, *, file: str) -> tuple[Any, list[Problem], dict[str, int]]:
         StudyError: when the text is not YAML.
     """
     builder = _Builder(file)
-    node = _compose(text, file)
+    node = compose(text, file)
     value = None if node is None else builder.build(node, "", 0)
     return value, builder.problems, builder.lines
 
@@ -109,7 +75,7 @@ def parse(text: str, *, file: str) -> tuple[Any, list[Problem], dict[str, int]]:
 def parse_value(text: str, *, origin: str, path: str) -> Any:
     """Parse the value of a `key=value` override with the same rules; every mark says `origin` and `path`."""
     try:
-        node = _compose(text, origin)
+        node = compose(text, origin)
     except StudyError as error:
         raise StudyError([_command_line(problem, origin, path) for problem in error.problems]) from None
     builder = _Builder(origin, numbered=False)
@@ -183,7 +149,7 @@ class _Builder:
             key = self._key(key_node, path)
             if key is None:
                 continue
-            if key == "<<" and key_node.tag == _PLAIN:
+            if key == "<<" and key_node.tag == PLAIN:
                 merged.extend(self._merged(value_node, path, depth))
                 continue
             child = f"{path}.{key}" if path else key
@@ -236,20 +202,20 @@ class _Builder:
 
     def _scalar(self, node: Any, path: str) -> Any:
         tag, text = node.tag, node.value
-        if tag == _CORE + "str":
+        if tag == CORE + "str":
             return text
         try:
             value = scalar(text)
         except ValueError as error:
             self._problem(self._mark(node, path), f"{error} is too large")
             return None
-        if tag != _PLAIN and not _fits(tag, value):
+        if tag != PLAIN and not _fits(tag, value):
             self._problem(self._mark(node, path), f"{text!r} does not fit its tag {_short(tag)}, or the tag is unknown")
             return None
-        return float(value) if tag == _CORE + "float" else value
+        return float(value) if tag == CORE + "float" else value
 
     def _check_tag(self, node: Any, path: str, kind: str) -> None:
-        if node.tag != _CORE + kind:
+        if node.tag != CORE + kind:
             self._problem(self._mark(node, path), f"the tag {_short(node.tag)} is unknown here")
 
     def _mark(self, node: Any, path: str) -> Mark:
@@ -269,89 +235,13 @@ class _Builder:
 
 def _fits(tag: str, value: Any) -> bool:
     kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
-    wanted = kinds.get(tag.removeprefix(_CORE), ())
-    return isinstance(value, wanted) and (isinstance(value, bool) == (tag == _CORE + "bool"))
+    wanted = kinds.get(tag.removeprefix(CORE), ())
+    return isinstance(value, wanted) and (isinstance(value, bool) == (tag == CORE + "bool"))
 
 
 def _short(tag: str) -> str:
-    return tag.replace(_CORE, "!!")
-
-
-def _compose(text: str, file: str) -> Any:
-    """Return the root node, None for an empty text; StudyError for text that is not YAML."""
-    try:
-        _check_depth(text, file)
-        return yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        raise _error(file, line, _syntax_message(error)) from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise _error(file, line, f"the character U+{_code(error):04X} is not allowed in YAML") from None
-    except UnicodeEncodeError as error:
-        line = text.count("\n", 0, error.start) + 1
-        raise _error(file, line, "half a surrogate pair is not a character") from None
-    except yaml.YAMLError as error:
-        raise _error(file, None, f"not YAML: {error}") from None
-
-
-def _check_depth(text: str, file: str) -> None:
-    """Refuse nesting that would overflow the composer's stack; counted on events only where it could be."""
-    if _depth_bound(text) < 5000:
-        return
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-            depth += 1
-            if depth > DEPTH:
-                line = None if event.start_mark is None else event.start_mark.line + 1
-                raise _error(file, line, f"nested more than {DEPTH} levels deep")
-        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-            depth -= 1
-
-
-def _depth_bound(text: str) -> int:
-    """Return a number that no nesting of the text exceeds, without parsing it."""
-    lines = text.splitlines()
-    longest = max(map(len, lines), default=0)
-    opened = text.count("[") + text.count("{")
-    if opened + longest < 5000:
-        return opened + longest
-    # A line that closes what it opens adds nothing to the next one's depth, unless quotes or a comment hold brackets;
-    # what a line closes beyond that is never credited.
-    depth, most = 0, 0
-    for line in lines:
-        opens = line.count("[") + line.count("{")
-        if opens:
-            plain = not ('"' in line or "'" in line or "#" in line)
-            depth += max(0, opens - line.count("]") - line.count("}")) if plain else opens
-            most = max(most, opens)
-    return depth + most + longest
-
-
-def _code(error: Any) -> int:
-    character = error.character
-    return character if isinstance(character, int) else ord(character[:1] or "\0")
-
-
-def _syntax_message(error: Any) -> str:
-    """Word a syntax error of YAML; tabs and unclosed brackets are told as such."""
-    problem = str(error.problem or "").strip()
-    if "tab" in problem or "cannot start any token" in problem:
-        return "not YAML: a tab or a reserved character starts a token here; indent with spaces, quote the text"
-    if "undefined alias" in problem:
-        return "an alias (*name) without an anchor (&name) before it"
-    if "but found another document" in problem:
-        return "a second document starts here; a study is one document"
-    opened = error.context_mark
-    context = f" ({error.context}, line {opened.line + 1})" if error.context and opened is not None else ""
-    return f"not YAML: {problem or 'cannot be parsed'}{context}"
+    return tag.replace(CORE, "!!")
 
 
 def _command_line(problem: Problem, origin: str, path: str) -> Problem:
     return Problem(file=origin, line=None, path=path, message=problem.message)
-
-
-def _error(file: str, line: int | None, message: str) -> StudyError:
-    return StudyError([Problem(file=file, line=line, path="", message=message)])
