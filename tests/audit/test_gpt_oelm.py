@@ -79,7 +79,7 @@ def test_tokens_seen_exceed_tokens_held(log: Callable) -> None:
     assert found["GPT-04"].evidence["epochs"] == pytest.approx(6.2, abs=0.01)
     assert {"GPT-04", "GPT-05"} <= set(found)
     assert not {"GPT-01", "GPT-02", "GPT-03"} & set(found), "410M of TinyStories' 474M tokens are one pass"
-    whole = log(("{source: openwebtext, max_tokens: 99100000}", "{source: openwebtext}"))
+    whole = log((", max_tokens: 99100000", ""))
     assert not any("GPT-04" in each.subjects for each in whole.findings("epochs-exceed-data"))
 
 

@@ -86,3 +86,8 @@ def test_a_batch_in_which_nothing_is_supervised(bench: Callable) -> None:
     lab.probe("A", {"supervised.share": 1.0})
     lab.probe("B", {"supervised.share": 0.0, "supervised.preview": ""})
     assert [each.subjects for each in lab.findings("nothing-supervised")] == [("B",)]
+
+
+def test_a_control_that_trains_less_fails_for_that_reason(bench: Callable, sound: str) -> None:
+    text = sound.replace("{attention: {output: zero}}", "{attention: {output: zero}}, pipeline: {train: {steps: 10}}")
+    assert [each.subjects for each in bench(text).findings("training-budget-differs")] == [("A", "blind")]

@@ -33,10 +33,13 @@ def planned_budget(view: AuditView, experiment: Experiment) -> dict[str, Any]:
 
 
 def budgets_differ(view: AuditView) -> Iterable[Finding]:
-    """Warnings: a variant whose planned or measured training differs in amount from its baseline's."""
+    """Warnings: a variant or control whose planned or measured training differs in amount from its baseline's.
+
+    A control that trains less fails for that reason, and shows nothing.
+    """
     for index, comparison in view.comparisons():
         baseline = view.study.experiments[comparison.baseline]
-        for arm in view.arms(comparison)[1:]:
+        for arm in view.arms(comparison, controls=True)[1:]:
             if _is_factor(view, comparison):
                 continue
             ours, theirs = planned_budget(view, baseline), planned_budget(view, arm)

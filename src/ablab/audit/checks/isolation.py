@@ -105,20 +105,21 @@ def factor_without_difference(view: AuditView) -> Iterable[Finding]:
 
 
 def equal_variants(view: AuditView) -> Iterable[Finding]:
-    """Warnings: two variants of a comparison that are the same experiment under two names."""
+    """Warnings: two variants of a comparison that are the same experiment under two names: all their keys are equal."""
     for index, comparison in view.comparisons():
-        arms = [view.study.experiments[name] for name in comparison.arms[1:]]
-        for position, arm in enumerate(arms):
-            twin = next((other for other in arms[:position] if not all_differences(other, arm)), None)
-            if twin is not None:
+        known: dict[tuple[str, ...], str] = {}
+        for name in comparison.arms[1:]:
+            arm = view.study.experiments[name]
+            keys = tuple(run.key for run in view.runs(arm))
+            if keys and known.setdefault(keys, name) != name:
                 yield finding(
                     view,
                     "identical-arms",
                     "warning",
-                    place(index, comparison, arm.name),
-                    f"{arm.name} is the same experiment as {twin.name}",
+                    place(index, comparison, name),
+                    f"{name} is the same experiment as {known[keys]}: their runs have equal keys",
                     remedy="remove one of them: a second name adds no evidence and costs a Holm step",
-                    subjects=(twin.name, arm.name),
+                    subjects=(known[keys], name),
                     comparison=comparison,
                 )
 

@@ -16,10 +16,10 @@ LONG_WARMUP = 0.5
 
 
 def rates_differ(view: AuditView) -> Iterable[Finding]:
-    """Warnings: a variant trained with another learning rate than its baseline, or tuned where that was not."""
+    """Warnings: a variant or control trained at another rate than its baseline, or tuned where that was not."""
     for index, comparison in view.comparisons():
         base = _by_name(view, view.study.experiments[comparison.baseline])
-        for arm in view.arms(comparison)[1:]:
+        for arm in view.arms(comparison, controls=True)[1:]:
             for name, own in _by_name(view, arm).items():
                 other = base.get(name)
                 if other is None or covers(view.study, comparison.factor, _path(own)):
