@@ -24,6 +24,14 @@ def test_a_missing_fact_is_never_silence(bench: Callable) -> None:
     assert "checkpoints-exceed-disk" in {each.id for each in without_plan if not each.checked}
 
 
+def test_prepared_data_is_no_result_yet(bench: Callable) -> None:
+    lab = bench()
+    lab.finish("A", stage="prepare", facts={"tokens.train": 1_000_000})
+    assert len(lab.findings("results-not-checked")) == 1 and lab.findings("arms-unfinished") == []
+    lab.finish("A", metrics={"val/perplexity": 20.0})
+    assert lab.findings("results-not-checked") == [] and len(lab.findings("arms-unfinished")) == 1
+
+
 def test_findings_can_be_accepted_everywhere_or_in_one_place(bench: Callable, sound: str) -> None:
     two = sound.replace("seeds: [1, 2, 3]", "seeds: [1]") + (
         "  - {name: again, baseline: A, variants: [B], factor: model.dropout, metric: val/loss,\n"

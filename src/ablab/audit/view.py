@@ -107,8 +107,8 @@ class AuditView:
 
     @property
     def has_results(self) -> bool:
-        """Whether any run of the study is finished."""
-        return bool(self._results)
+        """Whether any run that measures something is finished; prepared data alone is no result."""
+        return any(done.run.stage.spec.metrics for done in self._results.values())
 
     def facts(self, experiment: str, seed: int | None = None, stage: str | None = None) -> dict[str, Any] | None:
         """Return measured facts, of one seed or the first that has any, of one stage or all of them merged.
