@@ -27,7 +27,7 @@ from ablab.data.sources import SPLITS, Split
 from ablab.data.tokenizers import Tokenizer
 
 #: Characters of a batch, and characters encoded in this process before others are started.
-_BATCH, _ALONE = 1 << 20, 1 << 23
+_BATCH, _ALONE = 1 << 20, 1 << 24
 #: Seconds a worker process goes on after it was asked to end.
 _GRACE = 10.0
 
@@ -83,7 +83,7 @@ def encode_documents(
         division: which split each document belongs to; None puts all into `split`.
         split: the split of all documents where there is no division.
         workers: processes; None takes the cores this process may use, 1 starts none.
-        alone: characters encoded in this process before others are started; None is about eight million.
+        alone: characters encoded in this process before others are started; None is 16 million.
     """
     count = workers if workers is not None else len(os.sched_getaffinity(0))
     coder = _Coder(tokenizer, division, split)
