@@ -203,7 +203,8 @@ def _value(metric: str, record: RunRecord, *, partial: bool) -> Value:
 
 def yields(stage: Stage, metric: str) -> bool:
     """Whether a stage declares the metric; `*/perplexity` of a stage with a `split` means that split only."""
-    for pattern in stage.spec.metrics:
+    declared = stage.spec.metrics if stage.spec.yields is None else stage.spec.yields(stage.parameters) or ()
+    for pattern in declared:
         if not fnmatchcase(metric, pattern):
             continue
         split = getattr(stage.parameters, "split", None)

@@ -13,6 +13,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+#: A value of the user's own, as the study file writes it.
+Scalar = bool | int | float | str | None
+
+
+class Open(Strict):
+    """A block whose keys are the user's own: values by name, in `values`. A section of a task may be one.
+
+    Which of them a stage reads is its `StageSpec.reads`; a key that no stage reads is an error.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar]
+
+    @property
+    def values(self) -> dict[str, Scalar]:
+        """The values by name."""
+        return dict(self.__pydantic_extra__)
+
+
 def setting(
     default: Any = ...,
     description: str = "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ablab.contract.command import COMMAND
 from ablab.contract.select import SELECT
 from ablab.contract.task import StageSpec, TaskSpec
 
@@ -14,7 +15,7 @@ STAGE_KEYS = ("kind", "needs")
 
 def generic_kinds() -> Mapping[str, StageSpec]:
     """Return the stage kinds that belong to no task, by name."""
-    return {SELECT.kind: SELECT}
+    return {SELECT.kind: SELECT, COMMAND.kind: COMMAND}
 
 
 def stage_kinds(task: TaskSpec) -> Mapping[str, StageSpec]:
@@ -25,6 +26,11 @@ def stage_kinds(task: TaskSpec) -> Mapping[str, StageSpec]:
 def is_select(spec: StageSpec) -> bool:
     """Tell whether a stage chooses parameters for the stage that needs it."""
     return spec.kind == SELECT.kind
+
+
+def is_command(spec: StageSpec) -> bool:
+    """Tell whether a stage runs a program of the user's, whose inside nobody sees."""
+    return spec.parameters is COMMAND.parameters
 
 
 def trains(spec: StageSpec) -> bool:

@@ -45,6 +45,9 @@ class Resources(Strict):
     micro_batch: int | None = setting(None, "Samples a device takes at once; None lets the worker take the batch.")
     evaluation_batch: int | None = setting(None, "Samples an evaluation takes at once, after a back-off.")
     loss_chunk: int | None = setting(None, "Gradient-cache chunk of a loss that couples samples, after a back-off.")
+    parameters: dict[str, int] = setting(
+        default_factory=dict, description="Parameters of a command that a back-off from out-of-memory changed."
+    )
     address_space: int | None = setting(None, "RLIMIT_AS of the worker in bytes (for tests of out-of-memory).")
 
 
@@ -81,4 +84,5 @@ class Order(Strict):
     deadline: float | None = setting(None, "Unix time at which to checkpoint and stop.")
     source: str | None = setting(None, "Folder of the frozen source, put first on the import path.")
     study_folder: str | None = setting(None, "Folder of the study file; relative paths of the study start there.")
+    wanted: tuple[str, ...] = setting((), "Metrics the study judges by that only this run can yield.")
     track: tuple[str, ...] = setting((), "Trackers to mirror events to: tensorboard, wandb, mlflow, trackio.")

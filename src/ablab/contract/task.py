@@ -5,6 +5,7 @@ A task's `config.py` builds one `TaskSpec`; the compute plane finds its code by 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,6 +37,21 @@ class DataReference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Complaint:
+    """What is wrong with a stage's parameters that their types cannot say.
+
+    Args:
+        path: where, below the stage (`command`, `resume.file`), or `<section>.<name>` of an open section.
+        message: what was found and what was expected.
+        suggestion: the nearest valid name.
+    """
+
+    path: str
+    message: str
+    suggestion: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageSpec:
     """A stage kind: its typed parameters, what it reads, what code computes it.
 
@@ -55,6 +71,10 @@ class StageSpec:
         files: code files beside Ablab's that compute it (hashed into the key).
         makes_checkpoints: whether @last and @best may be asked of it.
         metrics: metric name patterns it yields.
+        reads: names it takes of open sections (`ablab.contract.base.Open`), by its parameters; only these enter its
+            key. None takes all.
+        check: complaints about (sections, parameters, stages it needs as the study names them; None: not known).
+        yields: metric names it yields, by its parameters, instead of `metrics`; None means any name.
     """
 
     kind: str
@@ -73,6 +93,9 @@ class StageSpec:
     makes_checkpoints: bool = False
     metrics: tuple[str, ...] = ()
     summary: str = ""
+    reads: Callable[[Any], frozenset[str]] | None = None
+    check: Callable[[Sections, Any, tuple[str, ...] | None], list[Complaint]] | None = None
+    yields: Callable[[Any], tuple[str, ...] | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +137,26 @@ class TaskSpec:
     scaffold: str | None = None
 
     def metric(self, name: str) -> Metric:
-        """Return the definition of `name`; an unknown metric counts as lower-is-better without description."""
+        """Return the definition of `name`; the direction of a metric that the task does not define is its name's.
+
+        Of those, names of scores (accuracy, f1, bleu, ...) count as higher-is-better, all others as lower.
+        """
         from fnmatch import fnmatchcase
 
         for metric in self.metrics:
             if metric.name == name or fnmatchcase(name, metric.name):
                 return metric
-        return Metric(name=name, direction="lower", description="")
+        return Metric(name=name, direction=usual_direction(name), description="")
+
+
+#: Words of metric names by which more is better.
+_SCORES = re.compile(
+    r"(?:^|[/_.@ -])(?:acc|accuracy|auc|auroc|auprc|bleu\d*|dice|em|exact_match|f1|iou|map|meteor|mrr|ndcg|precision|"
+    r"psnr|r2|recall|return|reward|rouge\w*|score|ssim|success|throughput|win_?rate)(?:$|[/_.@ -])",
+    re.IGNORECASE,
+)
+
+
+def usual_direction(name: str) -> Literal["lower", "higher"]:
+    """Return which way a metric of this name is better, as its name says."""
+    return "higher" if _SCORES.search(name) else "lower"

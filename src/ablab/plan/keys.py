@@ -40,6 +40,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ablab.contract.failure import DataError
 from ablab.contract.task import DataReference
 from ablab.study.fields import is_keyed, item_models, models_in
 from ablab.study.schema import Stage
@@ -124,6 +125,10 @@ def _differing(block: BaseModel, kind: str, fields: tuple[_Field, ...]) -> list[
         # A number may be equal and yet be written otherwise: a default of 1 in a field of floats.
         if text != default_text and (value.__class__ is not float or value != default):
             found.append(label + text)
+    if block.__pydantic_extra__:
+        # An open block: keys of the user's own, none of which has a default.
+        own = sorted(block.__pydantic_extra__.items())
+        found += [f"{_quoted(name)}:{_text(value, kind, None, None)}" for name, value in own]
     return found
 
 
@@ -250,7 +255,8 @@ class Keyer:
         texts = {name: self._block(block, kind, True) for name, block in zip(spec.sections, blocks, strict=True)}
         sections = ",".join([f"{_quoted(name)}:{texts[name]}" for name in sorted(texts)])
         data, unresolved = self._data(stage)
-        code = _quoted(self._code(stage))
+        digest, missing = self._code(stage)
+        code, unresolved = _quoted(digest), (*unresolved, *missing)
         split = ""
         if spec.couples is not None and spec.couples(stage.sections, stage.parameters):
             split = f',"split":{canonical(getattr(stage.parameters, "micro_batch", None))}'
@@ -283,9 +289,15 @@ class Keyer:
                 unresolved.append(content)
         return canonical(contents), tuple(unresolved)
 
-    def _code(self, stage: Stage) -> str:
+    def _code(self, stage: Stage) -> tuple[str, tuple[str, ...]]:
+        """Return the digest of the code beside Ablab's that computes a stage, and what of it is missing."""
         files = stage.spec.files(stage.sections, stage.parameters) if stage.spec.files is not None else []
-        return self._digest([*self._task_files, *files]) if files or self._task_files else ""
+        if not files and not self._task_files:
+            return "", ()
+        try:
+            return self._digest([*self._task_files, *files]), ()
+        except DataError as error:
+            return "", (f"code: {error}",)
 
 
 def finish_key(identity: Identity, inputs: str, seed: int) -> str:

@@ -18,19 +18,29 @@ class Addresses:
     Args:
         task: the task.
         stages: kinds each stage name has in the experiments concerned; None takes the task's own pipeline.
+        own: keys of open sections that the experiments have; an open section that is not named here may hold any.
     """
 
-    def __init__(self, task: TaskSpec, stages: Mapping[str, Iterable[StageSpec]] | None = None) -> None:
+    def __init__(
+        self,
+        task: TaskSpec,
+        stages: Mapping[str, Iterable[StageSpec]] | None = None,
+        *,
+        own: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
         self.task = task
         kinds = stage_kinds(task)
         if stages is None:
             named = {name: str(raw.get("kind", name)) for name, raw in task.pipeline.items()}
             stages = {name: [kinds[kind]] for name, kind in named.items() if kind in kinds}
         self.stages = {name: tuple(specs) for name, specs in stages.items()}
+        self.own = {section: tuple(names) for section, names in (own or {}).items()}
 
     def find(self, path: str) -> Found | None:
         """Return the field at a path; None for a path that does not exist or that names no single field."""
         first, _, rest = path.partition(".")
+        if first in self.own and rest not in self.own[first]:
+            return None
         if first in self.task.sections:
             return fields.find((self.task.sections[first],), rest) if rest else None
         stage, _, rest = rest.partition(".")
@@ -66,7 +76,7 @@ class Addresses:
         """Every path, sections first."""
         found = []
         for section, model in self.task.sections.items():
-            found += [section, *(f"{section}.{path}" for path in fields.paths(model))]
+            found += [section, *(f"{section}.{path}" for path in (*fields.paths(model), *self.own.get(section, ())))]
         for stage, specs in self.stages.items():
             found.append(f"pipeline.{stage}")
             for spec in specs:

@@ -81,10 +81,10 @@ def _compare(a: Any, b: Any, path: str, kind: str | None, keyed: bool, found: Di
             found[path] = (plain(a), plain(b))
         return
     for name in _names(a, b):
-        field = type(a).model_fields.get(name) or type(b).model_fields[name]
-        if keyed and not is_keyed(field, kind):
+        field = type(a).model_fields.get(name) or type(b).model_fields.get(name)
+        if keyed and field is not None and not is_keyed(field, kind):
             continue
-        inner = f"{path}.{field.alias or name}"
+        inner = f"{path}.{field.alias or name if field is not None else name}"
         _compare(getattr(a, name, ABSENT), getattr(b, name, ABSENT), inner, kind, keyed, found)
 
 
@@ -92,6 +92,9 @@ def _names(a: BaseModel, b: BaseModel) -> Iterator[str]:
     yield from type(a).model_fields
     if type(b) is not type(a):
         yield from (name for name in type(b).model_fields if name not in type(a).model_fields)
+    own = a.model_extra or {}
+    yield from own
+    yield from (name for name in b.model_extra or {} if name not in own)
 
 
 def _needs(stage: Stage) -> list[str]:

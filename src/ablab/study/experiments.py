@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablab.contract.base import Open
 from ablab.contract.kinds import trains
 from ablab.contract.task import TaskSpec
 from ablab.study.addresses import Addresses
@@ -92,7 +93,17 @@ class Experiments:
                 named["", id(pipeline)] = None
                 for stage in self.pipelines.declared(pipeline):
                     named.setdefault((stage.name, id(stage.spec)), (stage.name, stage.spec))
-        return Addresses(self.task, stage_kinds_by_name(value for value in named.values() if value is not None))
+        stages = stage_kinds_by_name(value for value in named.values() if value is not None)
+        return Addresses(self.task, stages, own=self._own_keys())
+
+    def _own_keys(self) -> dict[str, list[str]]:
+        """Return the keys that experiments have in open sections."""
+        sections = [section for section, model in self.task.sections.items() if issubclass(model, Open)]
+        drafts = self._drafts.values()
+        return {
+            section: list(dict.fromkeys(key for draft in drafts for key in draft.config.get(section) or ()))
+            for section in sections
+        }
 
     def _config(self, raw: Any, mark: Mark, other: Sequence[str]) -> Block:
         """Return the sections and pipeline of a mapping; keys that are neither these nor `other` are problems."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ablab.contract.base import Open, Scalar, setting
+
 #: How deep paths are listed; configurations that nest deeper are still checked, only not suggested.
 LISTED_DEPTH = 8
 
@@ -76,7 +78,15 @@ def step(models: tuple[type[BaseModel], ...], name: str) -> Found | None:
         for attribute, other in model.model_fields.items():
             if other.alias == name:
                 return Found(model, attribute, other)
+        if issubclass(model, Open):
+            return Found(model, name, _own())
     return None
+
+
+@cache
+def _own() -> FieldInfo:
+    """Return the field that stands for every key of an open block."""
+    return FieldInfo.from_annotated_attribute(Scalar, setting(None, "A value of the user's own."))  # type: ignore[arg-type]
 
 
 def find(models: tuple[type[BaseModel], ...], path: str) -> Found | None:

@@ -186,6 +186,12 @@ def _no_collection() -> Iterator[None]:
 
 
 def _kinds(experiments: Mapping[str, Experiment]) -> list[StageSpec]:
-    """Return the stage kinds that occur."""
-    found = {id(stage.spec): stage.spec for experiment in experiments.values() for stage in experiment.stages}
+    """Return the stage kinds that occur, each with the metrics that its parameters make it yield."""
+    found: dict[object, StageSpec] = {}
+    for experiment in experiments.values():
+        for stage in experiment.stages:
+            spec = stage.spec
+            metrics = spec.metrics if spec.yields is None else spec.yields(stage.parameters)
+            if (id(spec), metrics) not in found:
+                found[id(spec), metrics] = dataclasses.replace(spec, metrics=("*",) if metrics is None else metrics)
     return list(found.values())

@@ -95,7 +95,8 @@ def _check_sweep(
     addresses = Addresses(pipelines.task, {user.name: [user.spec]})
     for path in sweep:
         target, inner = _target(user.name, user.spec.sections, path)
-        if target is None or not inner or addresses.find(path) is None:
+        unread = target and user.spec.reads is not None and not _reads(user, inner, pipelines)
+        if target is None or not inner or addresses.find(path) is None or unread:
             near = addresses.nearest(path)
             problems.add(sweep.marks[path], f"the stage {user.name!r}, which is swept, has no path {path!r}", near)
     if len(problems) > before:
@@ -107,6 +108,12 @@ def _check_sweep(
         combinations = ((choice,) for choice in itertools.chain(*choices))
     for combination in combinations:
         _check_combination(combination, sweep, user, config, mark, pipelines, merger)
+
+
+def _reads(user: Declared, inner: Sequence[str], pipelines: Pipelines) -> bool:
+    """Tell whether a stage takes a value of an open section."""
+    parameters = pipelines.typed_parameters(user)
+    return user.spec.reads is None or parameters is None or inner[0] in user.spec.reads(parameters)
 
 
 def _check_combination(
