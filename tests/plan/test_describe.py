@@ -46,6 +46,13 @@ def test_the_summary_names_what_is_unresolved_unknown_and_late(toy: Any, store: 
     assert any(row["status"] == "pending (late)" for row in plan_rows(plan))
 
 
+def test_sources_are_those_of_what_is_left(toy: Any, store: Store) -> None:
+    options = {"A": {"estimate": 60.0, "planned": True}, "B": {"estimate": 9.0}}
+    arms = {"A": toy.usual(data={"source": "a"}), "B": toy.usual(steps=7)}
+    text = "\n".join(plan_summary(make_plan(toy.study(arms, seeds=(1,), options=options), store)))
+    assert "(from study for 3)" in text
+
+
 def test_json_holds_all_and_survives_a_round_trip(study: Any, store: Store) -> None:
     plan = make_plan(study, store)
     record = plan_json(plan)

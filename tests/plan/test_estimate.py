@@ -11,9 +11,10 @@ from ablab.contract.order import Numerics
 from ablab.contract.result import Result
 from ablab.contract.state import State
 from ablab.plan.configurations import Configurations, probe_folder, rehearsal_folder
+from ablab.plan.devices import Devices, devices
 from ablab.plan.estimate import forecast, summarize
 from ablab.plan.graph import Plan, Run
-from ablab.plan.history import Devices, devices, length_of
+from ablab.plan.history import length_of
 from ablab.plan.planning import make_plan
 from ablab.store.claims import acquire
 from ablab.store.layout import RunFolder, Store

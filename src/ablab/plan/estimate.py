@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ablab.contract.failure import AblabError
 from ablab.plan.configurations import Configurations, probe_folder, rehearsal_folder
+from ablab.plan.devices import Devices, devices
 from ablab.plan.graph import Plan, Run
-from ablab.plan.history import Devices, History, Length, Sample, devices, length_of
+from ablab.plan.history import History, Length, Sample, length_of
 from ablab.plan.schedule import Job, critical_path, makespan
 from ablab.store.layout import Store
 from ablab.study.schema import Experiment, Retention, Study

@@ -10,17 +10,16 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ablab.contract.failure import AblabError
 from ablab.contract.order import Order
 from ablab.contract.result import Result
+from ablab.plan.devices import Devices
 from ablab.plan.graph import Run
 from ablab.plan.keys import canonical
 from ablab.store.layout import RunFolder, Store
 from ablab.store.retention import folder_bytes
-from ablab.store.snapshot import cpu_name
 from ablab.study.schema import Stage
 
 #: Results read of one configuration, and in all.
@@ -59,29 +58,6 @@ class Sample:
     def total(self) -> float:
         """Wall clock."""
         return self.seconds + self.start + self.validation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Devices:
-    """What runs here: name of the processor, name of the GPUs and their number."""
-
-    cpu: str
-    gpu: str = ""
-    gpus: int = 0
-
-    def of(self, stage: Stage) -> str:
-        """Return the name of the device that a stage runs on."""
-        return self.gpu if self.gpus and stage.spec.accelerator else self.cpu
-
-
-def devices() -> Devices:
-    """Return the devices of this machine, as a result names them; asks no driver."""
-    names = []
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() not in ("", "-1"):
-        for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
-    return Devices(cpu=cpu_name(), gpu=names[0] if names else "", gpus=len(names))
 
 
 def cost_of(stage: Stage) -> str:
