@@ -263,3 +263,24 @@ def test_the_record_is_json_that_others_read(template, make_run):
     run = make_run(parameters=PLAN)
     assert template.run(run) == EXIT_DONE
     assert json.loads(run.result_path.read_text())["format"] == 1
+
+
+def test_a_worker_whose_run_was_taken_over_publishes_nothing(template, make_run):
+    run = make_run(parameters=PLAN | {"steps": 4000, "checkpoints": {"every": 5}}, model={"pause": 0.01})
+    pid = template.start(run)
+    wait_for(lambda: list(run.checkpoints.glob("step-*")))
+    run.claim_path.unlink()
+    with acquire(run.claim_path):
+        assert template.wait(pid) == EXIT_FAILED
+        seen = run.read_state()
+        assert run.claim_path.exists()
+    assert run.attempt(1).read_end()["kind"] == "lost" and not run.done
+    assert seen.status == "running" and seen.kind is None
+
+
+def test_the_last_word_on_a_run_is_not_overwritten(template, make_run):
+    """The thread that writes the state every second must be gone before the final state is written."""
+    runs = [make_run(f"train-{n}", parameters={"steps": 60}, model={"pause": 0.016}) for n in range(4)]
+    for pid in [template.start(run) for run in runs]:
+        assert template.wait(pid) == EXIT_DONE
+    assert [run.read_state().status for run in runs] == ["done"] * 4

@@ -38,7 +38,8 @@ def test_children_outlive_a_template_that_is_killed(make_run, environment):
     run = make_run(parameters={"steps": 150, "checkpoints": {"every": 50}}, model={"pause": 0.01})
     say(template, run)
     started = json.loads(template.stdout.readline())
-    assert started["order"] == str(run.order_path) and session_of(started["pid"]) == started["pid"]
+    assert started["order"] == str(run.order_path)
+    wait_for(lambda: session_of(started["pid"]) == started["pid"])
     wait_for(lambda: run.read_state() is not None)
     os.kill(template.pid, signal.SIGKILL)
     template.wait(timeout=30)

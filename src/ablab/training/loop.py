@@ -124,7 +124,7 @@ class Trainer:
         self.scaler = numerics.Scaler(self.precision, self.device)
         self.scaler.load(self.state.scaler)
         self.ledger = Ledger(self.state.sums, device=self.device, world=self.world, scaled=self.scaler.active)
-        self.times = StepTimes()
+        self.times = StepTimes(waits=self.device.type == "cpu")
         self.reseed = seeder(self.device)
         self.forecast = Forecast(steps=self.steps, every=parameters.validation.every)
         self._told = 0.0
@@ -221,7 +221,15 @@ class Trainer:
         elif time.monotonic() - self._told >= TELL_EVERY:
             self._tell()
 
+    def _read(self) -> None:
+        """Read what the steps so far yielded; waiting for a device that runs behind is forward and backward time."""
+        began = time.perf_counter()
+        with self.context.time("forward-backward"):
+            self.ledger.read()
+        self.times.settle(time.perf_counter() - began)
+
     def _log(self, step: int) -> None:
+        self._read()
         values = self.ledger.line()
         self.state.train_loss = values["loss"]
         rate = self.parameters.optimizer.learning_rate * factor(self.parameters.schedule, step, self.steps)
@@ -254,7 +262,7 @@ class Trainer:
                 stop = True
         self._log_rest()
         if self.keeper.unsaved(self.state) and (stop or wanted or due or self._finished()):
-            self.ledger.read()
+            self._read()
             self.state.scaler = self.scaler.state()
             self.keeper.save(self.state)
         if stop:
@@ -268,8 +276,8 @@ class Trainer:
 
     def _validate(self) -> bool:
         """Validate at this step; return whether its checkpoint is among the best."""
+        self._read()
         began = time.perf_counter()
-        self.ledger.read()
         with self.context.time("validation"):
             values = self.validation_values()
         seconds = time.perf_counter() - began

@@ -10,16 +10,33 @@ WARM_UP = 100
 
 
 class StepTimes:
-    """Durations of the steps of one attempt, without validation and checkpoints."""
+    """Durations of the steps of one attempt, without validation and checkpoints.
 
-    def __init__(self) -> None:
+    Args:
+        waits: False on a device that runs behind: a step's seconds are then only those of handing it out, and are
+            known on average once the device has been waited for.
+    """
+
+    def __init__(self, *, waits: bool = True) -> None:
         self.seconds = array("d")
         self.weights = array("d")
+        self._waits = waits
+        self._open: list[float] = []
 
     def add(self, seconds: float, weight: float) -> None:
         """Take in one step."""
-        self.seconds.append(seconds)
         self.weights.append(weight)
+        if self._waits:
+            self.seconds.append(seconds)
+        else:
+            self._open.append(seconds)
+
+    def settle(self, waited: float) -> None:
+        """Spread the seconds that the device was waited for over the steps handed out since the last time."""
+        if self._open:
+            mean = (sum(self._open) + waited) / len(self._open)
+            self.seconds.extend([mean] * len(self._open))
+            self._open.clear()
 
     def recent(self) -> float | None:
         """Return the median seconds of the last steps, None before the first."""

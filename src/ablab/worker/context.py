@@ -18,6 +18,7 @@ from typing import Any
 from ablab.contract.failure import ConfigError, DiskFullError
 from ablab.contract.order import Input, Numerics, Order
 from ablab.contract.state import State, Status
+from ablab.store.claims import Claim, ClaimLost
 from ablab.store.events import EventWriter
 from ablab.store.layout import AttemptFolder, RunFolder
 from ablab.worker import gauges
@@ -40,6 +41,7 @@ class WorkerContext:
         numerics: the record of this attempt.
         clock: named time, running since the process started.
         stop: requests to stop.
+        claim: our claim of the run; None in a process that writes nothing.
         mirror: gets every event too (trackers); must not raise.
     """
 
@@ -52,12 +54,14 @@ class WorkerContext:
         numerics: Numerics,
         clock: Clock,
         stop: Stop,
+        claim: Claim | None = None,
         mirror: Mirror | None = None,
     ) -> None:
         self.order, self.numerics = order, numerics
         self.folder: Path = run.path
         self.attempt = attempt
         self._run, self._clock, self._stop, self._mirror = run, clock, stop, mirror
+        self._claim = claim
         self._events = EventWriter(attempt.events) if attempt else None
         self._fields: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -97,7 +101,9 @@ class WorkerContext:
             self._mirror({"e": e, **values})
 
     def flush(self) -> None:
-        """Bring the events so far to disk."""
+        """Bring the events so far to disk. Raises ClaimLost when the run is not ours any more."""
+        if self._claim is not None:
+            self._claim.check()
         if self._events is not None:
             self._events.flush(sync=True)
 
@@ -136,9 +142,11 @@ class WorkerContext:
         )
 
     def write_state(self, status: Status, **fields: Any) -> None:
-        """Write the state now."""
+        """Write the state now; any but "running" is the last word, and ends the thread that writes it."""
         if self.attempt is None:
             return
+        if status != "running":
+            self._end_thread()
         with self._lock:
             own = {name: value for name, value in self._fields.items() if not name.startswith("_")}
         now = time.time()
@@ -170,6 +178,8 @@ class WorkerContext:
         next_sample = time.monotonic() + SAMPLE_EVERY
         told = None
         while not self._closing.wait(STATE_EVERY):
+            if self._lost():
+                return
             # A full disk shows where the stage itself writes; telling about it must not end this thread.
             with suppress(DiskFullError, OSError):
                 told = self._tell_progress(told)
@@ -177,6 +187,20 @@ class WorkerContext:
                     next_sample += SAMPLE_EVERY
                     self.sample()
                 self.write_state("running")
+
+    def _lost(self) -> bool:
+        """Whether another worker took the run over, as from one taken for dead; then nothing more is written."""
+        if self._claim is None:
+            return False
+        try:
+            self._claim.check()
+        except ClaimLost as error:
+            self._stop.kind, self._stop.reason = "lost", str(error)
+            return True
+        except OSError:
+            # The store may be out of reach for a moment; the next checkpoint looks again.
+            return False
+        return False
 
     def _tell_progress(self, told: Any) -> Any:
         with self._lock:
@@ -187,9 +211,12 @@ class WorkerContext:
 
     def close(self) -> None:
         """Stop the thread and close the events; the state stays as last written."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._end_thread()
         if self._events is not None:
             with suppress(DiskFullError):
                 self._events.close()
+
+    def _end_thread(self) -> None:
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()

@@ -91,7 +91,7 @@ def _attempt(order: Order, run: RunFolder, claim: Claim, clock: Clock, stop: Sto
         redirect_output(attempt.log)
     try:
         records.reserve(attempt)
-        context = _open(order, run, attempt, clock, stop)
+        context = _open(order, run, attempt, claim, clock, stop)
     except BaseException as error:
         # Before there is a context to tell it through: an unusable device, an unknown tracker, a full disk.
         return _refused(run, attempt, classify(error))
@@ -109,7 +109,9 @@ def _attempt(order: Order, run: RunFolder, claim: Claim, clock: Clock, stop: Sto
     return code
 
 
-def _open(order: Order, run: RunFolder, attempt: AttemptFolder, clock: Clock, stop: Stop) -> WorkerContext:
+def _open(
+    order: Order, run: RunFolder, attempt: AttemptFolder, claim: Claim, clock: Clock, stop: Stop
+) -> WorkerContext:
     device = numerics.select_device(order)
     numerics.configure(order)
     decided = numerics.decide(order, device)
@@ -117,7 +119,9 @@ def _open(order: Order, run: RunFolder, attempt: AttemptFolder, clock: Clock, st
     numerics.write(attempt.path, decided)
     write_json(attempt.environment, environment(store=run.path), sync=False)
     trackers = open_trackers(order, attempt.path)
-    context = WorkerContext(order, run, attempt=attempt, numerics=decided, clock=clock, stop=stop, mirror=trackers)
+    context = WorkerContext(
+        order, run, attempt=attempt, numerics=decided, clock=clock, stop=stop, claim=claim, mirror=trackers
+    )
     if changed:
         context.event("message", level="warning", text=f"numerics differ from the first attempt: {changed}")
     return context

@@ -50,6 +50,9 @@ def record_failure(context: WorkerContext, failure: Failure) -> None:
         return
     release_reserve(attempt)
     write_end(attempt.end, failure.kind, failure.message, failure.detail)
+    if failure.kind == "lost":
+        # The run, and so its state, are another worker's now.
+        return
     status: Status = "stopped" if failure.kind in ("stopped", "time-limit") else "failed"
     with suppress(AblabError):
         context.sample()
