@@ -5,6 +5,7 @@ Taking devices is `ablab.launch.devices`'s.
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def devices(library: Any = None) -> Devices:
 def _gpu_names(library: Any) -> list[str]:
     """Return the names of the GPUs that NVML shows; none where it does not work."""
     if library is None:
-        import pynvml as library
+        library = importlib.import_module("pynvml")
     try:
         library.nvmlInit()
     except library.NVMLError:
