@@ -101,11 +101,8 @@ def _time_line(plan: Plan) -> str:
         return "time: unknown; run `ablab check --probe`, or give experiments an estimate"
     slots = f"{plan.slots} side by side" if plan.slots and plan.slots > 1 else "one after the other"
     unknown = f", and {plan.unknown} runs of unknown length" if plan.unknown else ""
-    sources = Counter(
-        run.estimate_source.partition(":")[0]
-        for run in plan.runs.values()
-        if run.status != "done" and run.estimate_source
-    )
+    left = [run for run in plan.runs.values() if run.status not in ("done", "planned")]
+    sources = Counter(run.estimate_source.partition(":")[0] for run in left if run.estimate_source)
     named = ", ".join(f"{source} for {count}" for source, count in sources.most_common())
     return f"time: {duration(plan.seconds_left)} left, {slots}{unknown} (from {named or 'the runs themselves'})"
 
