@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lab_of_tests import Lab, experiment, pipelines, stage
 
-from ablab.launch import scheduler
+from ablab.launch import desk
 
 Eventually = Callable[..., Any]
 
@@ -125,7 +125,7 @@ def test_a_full_disk_pauses_everything_until_there_is_space(
 ) -> None:
     full = lab.root / "full"
     full.touch()
-    monkeypatch.setattr(scheduler, "disk_free", lambda _: 0 if full.exists() else 10**12)
+    monkeypatch.setattr(desk, "disk_free", lambda _: 0 if full.exists() else 10**12)
     lab.ask(
         experiment("A", stage("train", tag="a", fails_while=str(full))),
         experiment("B", stage("train", tag="b")),

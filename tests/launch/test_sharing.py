@@ -32,10 +32,12 @@ def after(eventually: Eventually, condition: Callable[[], Any], action: Callable
     return thread
 
 
-def test_two_launches_share_the_work(lab: Lab, elsewhere: Any) -> None:
-    code = "lab.ask(*pipelines()); s = lab.launch(); print(len(s.done), s.exit_code)"
+def test_two_launches_share_the_work(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
+    code = "lab.ask(*pipelines(gate=True)); s = lab.launch(); print(len(s.done), s.exit_code)"
     processes = [elsewhere(code), elsewhere(code)]
-    lab.ask(*pipelines())
+    lab.ask(*pipelines(gate=True))
+    eventually(lambda: lab.heard("launch") == 2)
+    lab.open_gate()
     told = [process.communicate(timeout=60)[0] for process in processes]
     assert [text.split()[-2:] for text in told] == [["13", "0"]] * 2, told
     assert len(lab.ends()) == len(set(lab.ends())) == 13

@@ -31,6 +31,7 @@ class Job:
         handle: of the executor that started it; None when it was adopted.
         holder: of the claim of an adopted worker.
         watch: of the process of an adopted worker on this machine.
+        deadline: Unix time at which it stops by itself.
         placed: whether its process is known to the places.
     """
 
@@ -43,6 +44,7 @@ class Job:
     handle: Handle | None = None
     holder: Holder | None = None
     watch: Watch | None = None
+    deadline: float | None = None
     placed: bool = False
 
     @property
@@ -90,10 +92,18 @@ class Crew:
                 found.append((job, ended))
         return found
 
-    def signal(self, number: int) -> list[Job]:
-        """Send a signal to every worker; return those out of reach on another machine."""
+    def signal(self, number: int, *, stopping_by: float | None = None) -> list[Job]:
+        """Send a signal to every worker; return those out of reach on another machine.
+
+        Args:
+            number: the signal.
+            stopping_by: Unix time; who stops by itself by then is left in peace (a second request to stop would end it
+                without a checkpoint).
+        """
         unreached = []
         for job in self.jobs.values():
+            if stopping_by is not None and job.deadline is not None and job.deadline <= stopping_by:
+                continue
             if job.handle is not None:
                 self._executor.signal(job.handle, number)
             elif job.watch is not None:

@@ -146,9 +146,9 @@ def choose_gpus(found: list[Gpu], wanted: tuple[int, ...] | str | None) -> list[
 
 @dataclass(frozen=True, kw_only=True)
 class Busy:
-    """Why no GPU is free: by GPU, who has it."""
+    """Why no GPU is free: by GPU, who else has it; empty where they are all at work for this launch."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "; ".join(self.reasons)
@@ -219,13 +219,15 @@ class DevicePool:
             return None
         lease = self._leases.take(gpu.uuid, run=run, share=self._share)
         if lease is None:
-            names = ", ".join(map(str, self._leases.holders(gpu.uuid)))
-            reasons.append(f"GPU {gpu.index} is leased to {names or 'another run'}")
+            ours = {mine.token for held in self._held.values() for _, mine in held}
+            others = [held for held in self._leases.holders(gpu.uuid) if held.token not in ours]
+            if others:
+                reasons.append(f"GPU {gpu.index} is leased to {', '.join(map(str, others))}")
             return None
-        others = self._nvml.occupants(gpu, [held for held in self._leases.holders(gpu.uuid) if held != lease])
-        if others:
+        occupants = self._nvml.occupants(gpu, [held for held in self._leases.holders(gpu.uuid) if held != lease])
+        if occupants:
             self._leases.give(lease)
-            reasons.append(f"GPU {gpu.index} is used by {', '.join(map(str, others))}")
+            reasons.append(f"GPU {gpu.index} is used by {', '.join(map(str, occupants))}")
             return None
         return lease
 

@@ -15,6 +15,7 @@ from typing import Any
 from ablab.launch.board import wanted_runs
 from ablab.launch.control import Control
 from ablab.launch.crew import Crew
+from ablab.launch.desk import Desk, Outcome
 from ablab.launch.detach import detach
 from ablab.launch.devices import DevicePool, Nvml, choose_gpus
 from ablab.launch.executors.base import Executor, Program
@@ -26,7 +27,7 @@ from ablab.launch.options import LaunchSummary, Notice, OnEvent, Options
 from ablab.launch.orders import Common
 from ablab.launch.places import QUEUE, Places
 from ablab.launch.rehearsals import Rehearsals, plan_probes, plan_rehearsals
-from ablab.launch.scheduler import Outcome, Scheduler
+from ablab.launch.scheduler import Rehearse, Scheduler
 from ablab.launch.slots import Slots, cores, plan_threads
 from ablab.plan.configurations import steps
 from ablab.plan.graph import Plan
@@ -96,15 +97,20 @@ def launch(
             return Rehearsals(plan)
         return plan_rehearsals(plan, wanted, store, device=_device(places))
 
-    def work(notify: OnEvent) -> LaunchSummary:
+    def work(places: Places, notify: OnEvent) -> LaunchSummary:
         return _work(
             plan, wanted, store, options, machine, places, frozen, notify=notify, rehearse=rehearse, replan=replan
         )
 
     if not options.detach:
-        return work(notify)
+        return work(places, notify)
+
+    def work_behind() -> int:
+        # NVML does not survive a fork: the background process asks for itself.
+        return work(_places(study, plan, options, machine), _speaker(_print_line, None)).exit_code
+
     log = frozen.folder / "launcher.log"
-    pid = detach(lambda: work(_speaker(_print_line, None)).exit_code, log=log)
+    pid = detach(work_behind, log=log)
     notify(Notice(kind="launch", text=f"goes on in the background as process {pid}; log: {log}"))
     return LaunchSummary(launch=frozen.id, reused=frozen.reused, pid=pid, log=str(log))
 
@@ -160,7 +166,7 @@ def _work(
     frozen: Frozen,
     *,
     notify: OnEvent,
-    rehearse: Callable[[Plan, list[str]], Rehearsals],
+    rehearse: Rehearse,
     replan: Callable[[], Plan] | None = None,
 ) -> LaunchSummary:
     """Do the work of a launch whose folder stands."""
@@ -171,12 +177,11 @@ def _work(
         stack.callback(control.close)
         stack.enter_context(control.signals())
         executor = machine.executor or make_executor(plan.study.compute, frozen.folder, program=machine.program)
+        desk = Desk(plan=plan, wanted=wanted, store=store, places=places, options=options, notify=notify)
         scheduler = Scheduler(
-            plan=plan,
-            wanted=wanted,
-            store=store,
+            desk,
+            wanted,
             crew=Crew(executor, env=_environment(frozen)),
-            places=places,
             control=control,
             common=Common(
                 source=str(frozen.source),
@@ -184,8 +189,6 @@ def _work(
                 deadline=options.until,
                 track=options.track,
             ),
-            options=options,
-            notify=notify,
             rehearse=rehearse,
             replan=replan,
         )
@@ -210,6 +213,7 @@ def _places(study: Study, plan: Plan, options: Options, machine: Machine) -> Pla
             compute=compute,
             queue=limit or QUEUE,
             cluster_gpus=gpus,
+            address_space=options.address_space,
         )
     nvml = machine.nvml or Nvml()
     gpus_here = choose_gpus([] if options.devices == "cpu" else nvml.gpus(), options.devices)
@@ -223,6 +227,7 @@ def _places(study: Study, plan: Plan, options: Options, machine: Machine) -> Pla
         slots=Slots(machine=count, limit=limit),
         compute=compute,
         pool=pool,
+        address_space=options.address_space,
     )
 
 

@@ -63,26 +63,31 @@ def stop(store: Store, study: str | None = None, *, seconds: float = 90.0) -> li
     Raises:
         AblabError: some are still there after the wait, or out of reach; the message names them.
     """
-    launchers = dict(living_launchers(store, study))
-    for folder, holder in launchers.items():
-        write_json(folder / STOP, {"format": 1, "time": time.time()})
-        _terminate(holder)
-    workers = dict(living_workers(store, study))
-    for holder in workers.values():
-        # A launcher signals its own workers; those without one only hear us. A second signal does no harm.
-        _terminate(holder)
-    waiting: dict[str, Holder] = {folder.name: holder for folder, holder in launchers.items()} | workers
-    names = list(waiting)
     deadline = time.monotonic() + seconds
-    while waiting and time.monotonic() < deadline:
+    launchers = {folder.name: holder for folder, holder in living_launchers(store, study)}
+    stopped = dict(living_workers(store, study))
+    for name, holder in launchers.items():
+        write_json(store.launch_folder(name) / STOP, {"format": 1, "time": time.time()})
+        _terminate(holder)
+    left = _wait_for(store, launchers, deadline)
+    # A launcher stops its own workers; a second signal would end them without a checkpoint. Now for those without one.
+    workers = {} if left else dict(living_workers(store, study))
+    for holder in workers.values():
+        _terminate(holder)
+    left |= _wait_for(store, workers, deadline)
+    if left:
+        listed = ", ".join(f"{name} ({holder})" for name, holder in left.items())
+        raise AblabError(f"still running after {seconds:.0f} s: {listed}; stop them on their machine", left=list(left))
+    return list(launchers | stopped | workers)
+
+
+def _wait_for(store: Store, waiting: dict[str, Holder], deadline: float) -> dict[str, Holder]:
+    """Wait until launchers and workers have ended; return those that have not in time."""
+    while True:
         waiting = {name: holder for name, holder in waiting.items() if _goes_on(store, name, holder)}
-        time.sleep(0.05 if waiting else 0)
-    if waiting:
-        listed = ", ".join(f"{name} ({holder})" for name, holder in waiting.items())
-        raise AblabError(
-            f"still running after {seconds:.0f} s: {listed}; stop them on their machine", left=list(waiting)
-        )
-    return names
+        if not waiting or time.monotonic() >= deadline:
+            return waiting
+        time.sleep(0.05)
 
 
 def _goes_on(store: Store, name: str, holder: Holder) -> bool:

@@ -41,18 +41,20 @@ class Options:
         track: trackers the workers mirror events to.
         rehearse: rehearse each distinct configuration before the first long run.
         grace: seconds that workers have to write a checkpoint when asked to stop.
+        address_space: bytes of address space of a worker, for tests of out-of-memory; None sets no limit.
         poll: seconds between looks at what sends no signal (runs of other launches, free disk, GPUs of others).
     """
 
     only: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
-    devices: tuple[int, ...] | Literal["cpu"] | str | None = None
+    devices: tuple[int, ...] | str | None = None
     slots: int | None = None
     until: float | None = None
     detach: bool = False
     track: tuple[str, ...] = ()
     rehearse: bool = True
     grace: float = 60.0
+    address_space: int | None = None
     poll: float = 1.0
 
 

@@ -136,7 +136,7 @@ def next_resources(wanted: Resources, earlier: Kept, *, machine: int) -> tuple[R
     """
     numerics, before = earlier.numerics, earlier.resources
     if before is not None and bool(before.devices) == bool(wanted.devices):
-        saved = ("micro_batch", "evaluation_batch", "loss_chunk", "address_space")
+        saved = ("micro_batch", "evaluation_batch", "loss_chunk")
         wanted = wanted.model_copy(update={name: getattr(before, name) for name in saved})
     if numerics is None or (numerics.device == "cuda") != bool(wanted.devices):
         return wanted, None

@@ -7,6 +7,7 @@ matter: that is the worker's claim (`ablab.store.claims`), which outlives the la
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -17,6 +18,7 @@ from pathlib import Path
 #: Locks that belong to the open file, not to the process (Linux); elsewhere those of the process.
 _SET = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _TAKEN = {errno.EAGAIN, errno.EACCES}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class Ownership:
@@ -40,7 +42,9 @@ class Ownership:
         except OSError as error:
             if error.errno in _TAKEN:
                 return False
-            raise
+            # Without locks, the workers' claims alone keep a run from being done twice.
+            if error.errno not in _NO_LOCKS:
+                raise
         self.names.add(name)
         return True
 
@@ -48,7 +52,8 @@ class Ownership:
         """Leave a run to other launchers; without effect when it is not ours."""
         if name in self.names:
             self.names.remove(name)
-            self._set(name, fcntl.F_UNLCK)
+            with contextlib.suppress(OSError):
+                self._set(name, fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Leave every run to other launchers."""

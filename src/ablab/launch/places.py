@@ -29,6 +29,7 @@ class Places:
         pool: GPUs of this machine; None runs everything on the CPU.
         queue: runs in a cluster's queue at once; None starts workers on this machine.
         cluster_gpus: GPUs the cluster gives to a process of a run that wants an accelerator.
+        address_space: limit of a worker's address space in bytes.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Places:
         pool: DevicePool | None = None,
         queue: int | None = None,
         cluster_gpus: int = 0,
+        address_space: int | None = None,
     ) -> None:
         self.threads = threads
         self.slots = slots
@@ -47,6 +49,7 @@ class Places:
         self._compute = compute
         self._queue = queue
         self._cluster_gpus = cluster_gpus
+        self._address_space = address_space
         self._queued: set[str] = set()
 
     @property
@@ -66,17 +69,18 @@ class Places:
             devices=tuple(range(processes)) if on_gpu else (),
             threads=self.threads.of(run, on_gpu=on_gpu),
             world_size=processes,
+            address_space=self._address_space,
         )
 
     def take(self, name: str, resources: Resources) -> Resources | Busy:
         """Take a place; return the resources with the devices that were leased, or why there is no place."""
         if self._queue is not None:
             if len(self._queued) >= self._queue:
-                return Busy(reasons=(f"{self._queue} runs are in the queue",))
+                return Busy()
             self._queued.add(name)
             return resources
         if not self.slots.fits(resources):
-            return Busy(reasons=("all cores are in use",))
+            return Busy()
         if resources.devices and self.pool is not None:
             devices = self.pool.take(name, resources.world_size)
             if isinstance(devices, Busy):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 from ablab.store.processes import process_start
 
@@ -54,6 +55,41 @@ class Watch:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+class KernelKills:
+    """Counts the processes of our control group that the kernel killed because memory ran out."""
+
+    def __init__(self) -> None:
+        self._file = _memory_events()
+        self._seen = self._count()
+
+    def grew(self) -> bool:
+        """Whether the kernel has killed again since the last question."""
+        before, self._seen = self._seen, self._count()
+        return self._seen > before
+
+    def _count(self) -> int:
+        if self._file is None:
+            return 0
+        try:
+            lines = self._file.read_text(encoding="ascii").splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _memory_events() -> Path | None:
+    """Return the file in which the kernel (cgroup v2) counts out-of-memory kills of our group."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    own = next((line[3:] for line in lines if line.startswith("0::")), None)
+    if own is None:
+        return None
+    places = (Path("/sys/fs/cgroup") / own.lstrip("/") / "memory.events", Path("/sys/fs/cgroup/memory.events"))
+    return next((place for place in places if place.exists()), None)
 
 
 def kill_tree(pid: int) -> None:
