@@ -20,7 +20,7 @@ def test_every_known_character_is_classed_as_the_library_classes_it() -> None:
     points = [point for point in range(sys.maxunicode + 1) if not 0xD800 <= point <= 0xDFFF]
     known = [c for c in map(chr, points) if patterns.known(c)]
     # Every script in common use is known; what Unicode 3.2 lacked goes to the library.
-    assert len(known) > 230_000
+    assert len(known) > 95_000
     for start in range(0, len(known), 4000):
         text = "".join(f"a{c}1{c}!{c} {c}\n" for c in known[start : start + 4000])
         assert patterns.words.findall(text) == library_words(text)

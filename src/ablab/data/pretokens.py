@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 #: Unicode's White_Space, which `\\s` of Python is not (it adds U+001C to U+001F).
 _SPACES = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+#: The last point looked at; what lies beyond (tags, private use) counts as unknown.
+_LAST = 0x2FFFF
 #: A place where no word can span: a line end between two visible ASCII characters.
 _CUT = re.compile(r"(?<=[!-~]\n)(?=[!-~])")
 
@@ -38,12 +40,12 @@ class Pretokens:
 
 @functools.cache
 def gpt2_pretokens() -> Pretokens:
-    """Return GPT-2's patterns; they take a few tenths of a second to build, once a process."""
+    """Return GPT-2's patterns; they take a tenth of a second to build, once a process."""
     letters: list[tuple[int, int]] = []
     numbers: list[tuple[int, int]] = []
     unknown: list[tuple[int, int]] = []
     then = unicodedata.ucd_3_2_0.category
-    for point in range(sys.maxunicode + 1):
+    for point in range(_LAST + 1):
         character = chr(point)
         now = unicodedata.category(character)
         before = then(character)
@@ -53,6 +55,7 @@ def gpt2_pretokens() -> Pretokens:
             _extend(letters, point)
         elif now[0] == "N":
             _extend(numbers, point)
+    unknown.append((_LAST + 1, sys.maxunicode))
     letter, number = _ranges(letters), _ranges(numbers)
     words = (
         rf"'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^{_SPACES}{letter}{number}]+"
