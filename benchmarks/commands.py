@@ -41,7 +41,8 @@ def fill(store: Path, count: int) -> None:
 def seconds(command: list[str]) -> tuple[float, float]:
     """Return (wall, processor) seconds of a command."""
     began = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"COLUMNS": "100"})
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
     _, _, used = os.wait4(child.pid, 0)
     child.returncode = 0
     return time.perf_counter() - began, used.ru_utime + used.ru_stime

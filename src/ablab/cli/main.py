@@ -6,7 +6,11 @@ the command line is wrong; 3 stopped on request, the same command goes on; 130 i
 
 from __future__ import annotations
 
+import os
 import sys
+
+# Looking for pydantic's plugins reads the metadata of every installed package; Ablab has none.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
