@@ -12,7 +12,7 @@ import pytest
 from ablab.contract.failure import ConfigError
 from ablab.store import source
 from ablab.store.manifest import check_manifest
-from ablab.store.source import freeze_source
+from ablab.store.source import freeze_source, frozen_place
 
 
 @pytest.fixture
@@ -52,14 +52,16 @@ def test_the_studys_own_code_is_frozen_beside_it(package: Path, tmp_path: Path) 
     (study / "lib").mkdir(parents=True)
     (study / "train.py").write_text("1")
     (study / "lib" / "b.py").write_text("2")
-    (study / "lib" / "data.bin").write_text("not code")
+    (study / "lib" / "settings.json").write_text("{}")
+    (study / "lib" / "__pycache__").mkdir()
+    (study / "lib" / "__pycache__" / "b.pyc").write_text("junk")
     outside = tmp_path / "outside.py"
     outside.write_text("3")
     frozen = freeze_source(tmp_path / "sources", study_folder=study, files=["train.py", "lib", str(outside)])
     found = names(frozen["study"])
-    assert (
-        found[1:] == ["lib/b.py", "train.py"] and found[0].startswith("_outside/") and found[0].endswith("outside.py")
-    )
+    assert found[1:] == ["lib/b.py", "lib/settings.json", "train.py"], "what is hashed of a folder is frozen"
+    assert found[0].startswith("_outside/") and found[0].endswith("outside.py")
+    assert (Path(frozen["path"]) / frozen_place(outside, study)).read_text() == "3"
     assert Path(frozen["study"], "train.py").read_text() == "1"
     with pytest.raises(ConfigError, match=r"gone\.py: no such code file"):
         freeze_source(tmp_path / "sources", study_folder=study, files=["gone.py"])

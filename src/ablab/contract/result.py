@@ -112,5 +112,8 @@ class Outcome(Strict):
     best: dict[str, Best] = setting(default_factory=dict)
     facts: dict[str, Any] = setting(default_factory=dict)
     steps: dict[str, float] = setting(default_factory=dict)
+    peak: dict[str, int] = setting(
+        default_factory=dict, description="Peak bytes (rss, gpu) of what did the work, where that is another process."
+    )
     artifacts: dict[str, str] = setting(default_factory=dict, description="Name to path relative to the run folder.")
     evaluations: tuple[Evaluation, ...] = ()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ablab.contract.failure import AblabError
+from ablab.contract.kinds import is_command
 from ablab.contract.order import Input, Numerics, Order, Resources
 from ablab.launch.endings import checkpoint_mark
 from ablab.plan.graph import Plan, Run
 from ablab.store.files import CorruptFile, read_json
 from ablab.store.hub import lock_path, read_lock
 from ablab.store.layout import RunFolder, Store
+from ablab.study.schema import Experiment, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +87,8 @@ def build_order(
         experiment=run.experiment,
         seed=run.seed,
         version=stage.spec.version,
-        sections={name: section.model_dump(mode="json") for name, section in stage.sections.items()},
-        parameters=stage.parameters.model_dump(mode="json"),
+        sections={name: section.model_dump(mode="json", by_alias=True) for name, section in stage.sections.items()},
+        parameters=stage.parameters.model_dump(mode="json", by_alias=True),
         inputs=tuple(given),
         revisions=read_lock(lock_path(study.path)) if study.path and run.stage.spec.references else {},
         folder=str(folder or store.run(run.name).path),
@@ -97,7 +100,40 @@ def build_order(
         source=common.source,
         study_folder=common.study_folder,
         track=common.track,
+        wanted=wanted_metrics(run, plan.study) if is_command(stage.spec) else (),
     )
+
+
+def wanted_metrics(run: Run, study: Study) -> tuple[str, ...]:
+    """Return the metrics a study judges by that only this command can yield.
+
+    Those that another kind of stage yields are left out; of several commands in a pipeline, one that declares a metric
+    has to yield it, else the last.
+    """
+    wanted: dict[str, None] = {}
+    for name in dict.fromkeys(experiment for experiment, _ in run.users):
+        experiment = study.experiments[name]
+        for comparison in study.comparisons:
+            if name in comparison.arms:
+                metrics = [comparison.metric, *(condition.metric for condition in comparison.criterion.conditions)]
+                wanted |= {metric: None for metric in metrics if _yielding(experiment, metric) == run.stage.name}
+    return tuple(wanted)
+
+
+def _yielding(experiment: Experiment, metric: str) -> str | None:
+    """Return the name of the stage that has to yield a metric; None where no command has to."""
+    commands = [stage for stage in experiment.stages if is_command(stage.spec)]
+    others = [stage for stage in experiment.stages if not is_command(stage.spec)]
+    if any(fnmatchcase(metric, pattern) for stage in others for pattern in stage.spec.metrics):
+        return None
+    unknown = []
+    for stage in reversed(commands):
+        declared = stage.spec.yields(stage.parameters) if stage.spec.yields is not None else ()
+        if declared is None:
+            unknown.append(stage.name)
+        elif metric in declared:
+            return stage.name
+    return next(iter(unknown), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +172,7 @@ def next_resources(wanted: Resources, earlier: Kept, *, machine: int) -> tuple[R
     """
     numerics, before = earlier.numerics, earlier.resources
     if before is not None and bool(before.devices) == bool(wanted.devices):
-        saved = ("micro_batch", "evaluation_batch", "loss_chunk")
+        saved = ("micro_batch", "evaluation_batch", "loss_chunk", "parameters")
         wanted = wanted.model_copy(update={name: getattr(before, name) for name in saved})
     if numerics is None or (numerics.device == "cuda") != bool(wanted.devices):
         return wanted, None

@@ -20,7 +20,7 @@ from ablab.store.files import naming_full_disk, write_json
 from ablab.store.layout import RunFolder
 
 #: What earlier failures made us save, and later attempts keep.
-_SAVED = ("micro_batch", "evaluation_batch", "loss_chunk")
+_SAVED = ("micro_batch", "evaluation_batch", "loss_chunk", "parameters")
 
 
 class Sender:

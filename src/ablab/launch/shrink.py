@@ -2,7 +2,7 @@
 
 The effective batch stays: the micro-batch becomes a smaller divisor of it, and accumulation makes up for it. A loss
 that couples its samples (in-batch negatives) would change with the micro-batch, so its gradient-cache chunk shrinks
-instead. Stages without steps take a smaller evaluation batch.
+instead. Stages without steps take a smaller evaluation batch, a command the parameters that its study maps.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ablab.contract.command import Command, values_of
 from ablab.contract.order import Resources
 from ablab.study.schema import Stage
 
@@ -33,6 +34,8 @@ def shrink(stage: Stage, resources: Resources, detail: Mapping[str, Any]) -> Shr
             and `phase: validation` that it was not training.
     """
     spec = stage.spec
+    if isinstance(stage.parameters, Command):
+        return _command(stage, stage.parameters, resources)
     batch = spec.effective_batch(stage.sections, stage.parameters) if spec.effective_batch else None
     if batch is None or detail.get("phase") in {"validation", "evaluation"}:
         return _evaluation(stage, resources, detail)
@@ -40,6 +43,25 @@ def shrink(stage: Stage, resources: Resources, detail: Mapping[str, Any]) -> Shr
     if spec.couples is not None and spec.couples(stage.sections, stage.parameters):
         return _loss_chunk(share, resources, detail)
     return _micro_batch(batch, share, resources, detail)
+
+
+def _command(stage: Stage, parameters: Command, resources: Resources) -> Shrunk:
+    """Halve and double the parameters that the study maps, as long as what is to be halved is even."""
+    memory = parameters.out_of_memory
+    values: dict[str, Any] = {**values_of(stage.sections, parameters), **resources.parameters}
+    odd = next((name for name in memory.halve if values[name] % 2), None)
+    if not memory.halve:
+        says = "the study names no parameters to halve (out_of_memory: {halve: [...], double: [...]})"
+        return Shrunk(resources=None, says=says)
+    if odd is not None:
+        return Shrunk(resources=None, says=f"{odd} is {values[odd]} and cannot be halved; needs more memory")
+    changed = {name: values[name] // 2 for name in memory.halve} | {name: values[name] * 2 for name in memory.double}
+    told = ", ".join(f"{name} {values[name]} -> {value}" for name, value in changed.items())
+    kept = f"; {' x '.join(changed)} kept" if len(memory.halve) == len(memory.double) else ""
+    return Shrunk(
+        resources=resources.model_copy(update={"parameters": {**resources.parameters, **changed}}),
+        says=f"{told}{kept}; bit-exactness with an undisturbed run ends",
+    )
 
 
 def _micro_batch(batch: int, share: int, resources: Resources, detail: Mapping[str, Any]) -> Shrunk:

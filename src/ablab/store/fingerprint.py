@@ -42,7 +42,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     try:
         if not path.is_dir():
             return _file(path)
-        lines = [f"{path_.relative_to(path).as_posix()}\0{_file(path_)}\n" for path_ in _files(path)]
+        lines = [f"{path_.relative_to(path).as_posix()}\0{_file(path_)}\n" for path_ in folder_files(path)]
     except OSError as error:
         found = "no such file or folder" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"{error.filename or path}: {found}; the study names it as data", file=str(path)) from error
@@ -101,7 +101,8 @@ def bundled_fingerprint(name: str) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _files(folder: Path) -> list[Path]:
+def folder_files(folder: Path) -> list[Path]:
+    """Return the files that count in a folder, sorted; version control and byte code are left out."""
     found = []
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in _IGNORED and not name.startswith(TEMPORARY)]

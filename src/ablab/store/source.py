@@ -15,6 +15,7 @@ from typing import Any
 
 from ablab.contract.failure import ConfigError
 from ablab.store.files import atomic_folder
+from ablab.store.fingerprint import folder_files
 from ablab.store.manifest import is_valid, read_manifest, sha256, write_manifest
 
 _LEFT_OUT = frozenset({"__pycache__"})
@@ -39,7 +40,8 @@ def freeze_source(
     Args:
         target: `lab/sources`; the copy is `target/<digest>/`.
         study_folder: where relative `files` start.
-        files: code files of the study (`file.py:Name` components, scripts); paths inside the study folder are kept.
+        files: code files and folders of the study (`file.py:Name` components, scripts); a folder is taken whole, as
+            it is hashed; paths inside the study folder are kept.
 
     Returns:
         {"digest", "path" (the folder to put first on the import path), "study" (folder of the study's files),
@@ -111,14 +113,21 @@ def _study_files(folder: str | os.PathLike[str] | None, files: Iterable[str | os
         path = Path(base, Path(file).expanduser())
         if not path.exists():
             raise ConfigError(f"{path}: no such code file; the study names it", file=str(path))
-        for one in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            found[f"study/{_inside(one, base)}"] = one
+        place = frozen_place(path, base)
+        if path.is_dir():
+            found |= {f"{place}/{one.relative_to(path).as_posix()}": one for one in folder_files(path)}
+        else:
+            found[place] = path
     return found
 
 
-def _inside(path: Path, base: Path) -> str:
-    """Return a path below the study folder as it is, any other one below a folder named by a hash of its place."""
-    resolved = path.resolve()
+def frozen_place(file: str | os.PathLike[str], study_folder: str | os.PathLike[str] | None) -> str:
+    """Return where the copy of a code file or folder stands below the frozen source.
+
+    A path below the study folder stays as it is, any other goes below a folder named by a hash of its place.
+    """
+    base = Path(study_folder or ".").resolve()
+    resolved = Path(base, Path(file).expanduser()).resolve()
     if resolved.is_relative_to(base):
-        return resolved.relative_to(base).as_posix()
-    return f"_outside/{hashlib.sha256(str(resolved.parent).encode()).hexdigest()[:8]}/{resolved.name}"
+        return f"study/{resolved.relative_to(base).as_posix()}"
+    return f"study/_outside/{hashlib.sha256(str(resolved.parent).encode()).hexdigest()[:8]}/{resolved.name}"

@@ -97,7 +97,7 @@ def publish(run: RunFolder, context: WorkerContext, claim: Claim, outcome: Outco
         facts=outcome.facts,
         time=total_times(run),
         steps=outcome.steps,
-        peak=peaks(run),
+        peak=peaks(run) | outcome.peak,
         numerics=context.numerics,
         artifacts=artifacts,
         evaluations=evaluations,

@@ -32,7 +32,7 @@ MODULES = (
     "safetensors.torch",
     "ablab.training.loop",
     "ablab.worker.main",
-    *(f"ablab.worker.stages.{kind}" for kind in ("prepare", "train", "evaluate", "probe", "select")),
+    *(f"ablab.worker.stages.{kind}" for kind in ("prepare", "train", "evaluate", "probe", "select", "command")),
 )
 
 

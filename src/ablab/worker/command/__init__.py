@@ -1,0 +1,1 @@
+"""What runs a command stage: its process, the folder it runs in, and the metrics it tells."""
