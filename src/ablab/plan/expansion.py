@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ablab.plan.connections import Connection, Link
 from ablab.plan.graph import NOTHING_CHOSEN, Plan, Run, RunInput
 from ablab.plan.keys import finish_key
-from ablab.plan.programs import Connection, Link, Program, Programs, Step
+from ablab.plan.programs import Program, Programs, Step
 from ablab.plan.sweeps import reference_of
 from ablab.study.schema import Experiment
 
