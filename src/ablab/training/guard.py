@@ -67,11 +67,14 @@ class Ledger:
         """Take in a step: this process's loss sums, and the gradient norm before clipping."""
         assert micro.loss is not None
         names = tuple(micro.terms)
+        if not self._later:
+            numbers = [micro.loss.item(), 0.0 if norm is None else norm.item()]
+            numbers += [term.item() for term in micro.terms.values()]
+            self._take(batch.step, batch.ids, weight, names, numbers)
+            return
         columns = [micro.loss, micro.loss.new_zeros(()) if norm is None else norm, *micro.terms.values()]
         values = torch.stack([column.double() for column in columns])
         self._pending.append(Pending(batch.step, batch.ids, weight, names, values))
-        if not self._later:
-            self.read()
 
     def read(self) -> None:
         """Read all queued records. Raises NotFiniteError for the first bad step."""
@@ -81,19 +84,19 @@ class Ledger:
         same = all(record.names == pending[0].names for record in pending)
         rows = torch.stack([r.values for r in pending]).tolist() if same else [r.values.tolist() for r in pending]
         for record, row in zip(pending, rows, strict=True):
-            self._take(record, row)
+            self._take(record.step, record.ids, record.weight, record.names, row)
 
-    def _take(self, record: Pending, row: list[float]) -> None:
+    def _take(self, step: int, ids: np.ndarray, weight: float, names: tuple[str, ...], row: list[float]) -> None:
         loss, norm, *terms = row
         # Under loss scaling an overflowing gradient is normal: that step is left out and the scale falls.
         bad = not math.isfinite(norm) and not self._scaled
         if bad or (self._world.size == 1 and not math.isfinite(loss)):
-            raise not_finite(record.step, record.ids, loss=loss, norm=norm, world=self._world)
+            raise not_finite(step, ids, loss=loss, norm=norm, world=self._world)
         self.sums.loss += loss
-        self.sums.weight += record.weight
+        self.sums.weight += weight
         self.sums.norm += norm
         self.sums.steps += 1
-        for name, value in zip(record.names, terms, strict=True):
+        for name, value in zip(names, terms, strict=True):
             self.sums.terms[name] = self.sums.terms.get(name, 0.0) + value
 
     @property

@@ -195,10 +195,9 @@ class Trainer:
         clip = self.parameters.clip
         if clip is None:
             return norm
-        coefficient = torch.clamp(clip / (norm + 1e-6), max=1.0)
         # On a CPU the value is at hand, and multiplying every gradient by one can be spared.
-        if self.device.type != "cpu" or coefficient.item() != 1.0:
-            torch._foreach_mul_(gradients, coefficient.to(gradients[0].device))
+        if self.device.type != "cpu" or not norm.item() + 1e-6 <= clip:
+            torch._foreach_mul_(gradients, torch.clamp(clip / (norm + 1e-6), max=1.0))
         return norm
 
     def _record(self, batch: StepBatch, sums: MicroSums, norm: Tensor | None) -> None:
