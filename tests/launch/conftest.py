@@ -237,7 +237,7 @@ def lab(tmp_path: Path, sources: Path) -> Iterator[Lab]:
 def eventually() -> Callable[..., Any]:
     """Return a function that waits until a condition holds, and fails when it does not within `seconds`."""
 
-    def wait(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    def wait(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, "waited in vain"

@@ -114,7 +114,7 @@ def execute(path: str) -> int:
             Result(
                 key=order.key,
                 metrics={"val/loss": value},
-                facts=choice(order),
+                facts=facts(order),
                 numerics=numerics,
                 time={"other": seconds},
                 attempts=len(run.attempts()),
@@ -157,8 +157,10 @@ def compute(order: Order, run: RunFolder, script: Script, asked: list[int], nume
     return int(weights[:12], 16) / 2**48
 
 
-def choice(order: Order) -> dict[str, object]:
-    """Return what a select stage found: the values of the trial with the lowest loss."""
+def facts(order: Order) -> dict[str, object]:
+    """Return what two steps tell, or what a select stage found: the values of the trial with the lowest loss."""
+    if order.mode != "run":
+        return {"step.seconds": order.parameters["seconds"] or 1.0, "steps.planned": order.parameters["steps"]}
     if order.kind != "select":
         return {}
     losses = {given.reference: RunFolder(given.path).read_result().metrics["val/loss"] for given in order.inputs}

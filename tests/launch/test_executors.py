@@ -209,7 +209,7 @@ def test_workers_outlive_the_executor(order: Callable[..., Path], tmp_path: Path
     watch = Watch(begun(path))
     executor.close()
     assert not watch.ended
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not watch.ended and time.monotonic() < deadline:
         time.sleep(0.02)
     watch.close()
@@ -238,6 +238,19 @@ def test_a_template_that_cannot_start_gives_way_to_cold_workers(order: Callable[
     executor.close()
 
 
+def test_a_worker_that_is_not_there_yet_can_be_killed(order: Callable[..., Path]) -> None:
+    slow = Program(worker=(str(FAKE),), template=("-c", "import time; time.sleep(60)"))
+    executor = LocalExecutor(program=slow)
+    path = order()
+    handle = start(executor, path)
+    executor.signal(handle, signal.SIGTERM)
+    assert executor.poll(handle) is None
+    executor.signal(handle, signal.SIGKILL)
+    assert executor.poll(handle) == Exit(code=-signal.SIGKILL)
+    executor.close()
+    assert RunFolder(path.parent).attempts() == []
+
+
 def test_the_log_of_a_cold_worker_that_cannot_even_start(order: Callable[..., Path]) -> None:
     executor = LocalExecutor(program=Program(worker=("-m", "no_such_module"), template=None))
     path = order()
@@ -256,7 +269,7 @@ def test_waiting_costs_nothing_and_ends_with_the_worker(order: Callable[..., Pat
             poll = select.poll()
             for descriptor in executor.waitables():
                 poll.register(descriptor, select.POLLIN)
-            assert poll.poll(20_000), "nothing became readable"
+            assert poll.poll(60_000), "nothing became readable"
         executor.close()
 
 

@@ -101,6 +101,19 @@ def write_probe(plan: Plan, lab: Lab, run: Any, *, seconds: float) -> None:
     folder.write_result(Result(key=run.key, facts={"step.seconds": seconds, "steps.planned": 100}))
 
 
+def test_one_rehearsal_tells_that_the_others_are_not_worth_it(lab: Lab) -> None:
+    """Nothing is known of how long runs take: the first one is rehearsed, and shows that they are short."""
+    lab.ask(*[experiment(f"E{n}", long(f"{n}", seconds=1e-4)) for n in range(5)], rehearse=True)
+    assert lab.launch(machine={"cores": 4}).exit_code == 0
+    assert len(lab.starts("rehearse")) == 1
+    lab.ask(
+        *[experiment(f"F{n}", long(f"f{n}", seconds=1e-4, steps=10**6, fails={"1": "data"})) for n in range(3)],
+        rehearse=True,
+    )
+    lab.launch(machine={"cores": 4})
+    assert len(lab.starts("rehearse")) == 4
+
+
 def test_what_rehearsals_took_says_what_is_short(lab: Lab) -> None:
     assert usual_seconds(lab.store) == SECONDS
     for number, seconds in enumerate((1.0, 2.0, 90.0)):

@@ -26,7 +26,7 @@ def after(condition: Callable[[], Any], action: Callable[[], Any]) -> threading.
     """Do something from another thread once a condition holds."""
 
     def work() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition() and time.monotonic() < deadline:
             time.sleep(0.01)
         action()

@@ -59,8 +59,10 @@ class Aftermath:
 
     def ending(self, job: Job, ended: Exit) -> Ending:
         """Return how an attempt ended; a kill that the kernel counts as out of memory is that."""
-        killed = ended.code == -signal.SIGKILL and not self._control.killing
-        if killed and self._kernel_kills.grew():
+        if self._control.stopping and ended.code != 0:
+            message = "ended by the request to stop, before it could leave a record"
+            return read_ending(job.folder, job.attempt, Exit(code=ended.code, kind="stopped", message=message))
+        if ended.code == -signal.SIGKILL and self._kernel_kills.grew():
             message = "the kernel killed the worker because the memory of this machine (or container) ran out"
             ended = Exit(code=ended.code, kind="out-of-memory", message=message)
         return read_ending(job.folder, job.attempt, ended)

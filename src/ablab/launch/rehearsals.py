@@ -38,8 +38,11 @@ class Entry:
         key: run that stands for it: the first of the plan.
         folder: where it runs.
         mode: rehearse or probe.
-        status: where it stands.
+        status: where it stands; skipped when another rehearsal showed that its runs are short.
         message: why it failed.
+        kind: stage kind.
+        steps: steps of a run; None where nobody knows before it begins.
+        guessed: whether nothing was known of how long a run takes.
         not_before: monotonic time before which it is not tried again.
     """
 
@@ -47,8 +50,11 @@ class Entry:
     key: str
     folder: RunFolder
     mode: Literal["rehearse", "probe"]
-    status: Literal["pending", "running", "passed", "failed"] = "pending"
+    status: Literal["pending", "running", "passed", "failed", "skipped"] = "pending"
     message: str = ""
+    kind: str = ""
+    steps: int | None = None
+    guessed: bool = False
     not_before: float = 0.0
 
 
@@ -70,9 +76,34 @@ class Rehearsals:
 
     def startable(self, done: Callable[[str], bool]) -> Iterator[Entry]:
         """Yield the entries whose inputs are there; `done` says whether a run is."""
+        scouts = {entry.kind for entry in self.entries.values() if entry.guessed and entry.status == "running"}
         for entry in self.entries.values():
+            if entry.guessed and entry.kind in scouts:
+                continue
             if entry.status == "pending" and all(self._there(key, done) for key in _inputs(self.plan, entry.key)):
+                if entry.guessed:
+                    scouts.add(entry.kind)
                 yield entry
+
+    def learn(self, passed: Entry) -> None:
+        """Leave out what a passed rehearsal shows to be short: runs of as many steps, where nothing else was known.
+
+        So a study of many short runs pays for one rehearsal. Of runs that nothing is known of, one is rehearsed first.
+        """
+        result = _result(passed.folder)
+        step = result.facts.get("step.seconds") if result is not None else None
+        if result is None or step is None or not passed.guessed:
+            return
+        worth = WORTH * sum(result.time.values())
+        for entry in self.entries.values():
+            count = entry.steps or result.facts.get("steps.planned")
+            if entry.guessed and entry.kind == passed.kind and count is not None and count * step < worth:
+                entry.status = "skipped" if entry.status == "pending" else entry.status
+                self.long.difference_update(self.runs_of(entry.digest))
+        # What was worth it is known now, and need not wait for another scout.
+        for entry in self.entries.values():
+            if entry.kind == passed.kind:
+                entry.guessed = False
 
     def under_way(self, done: Callable[[str], bool], dead: Callable[[str], bool]) -> bool:
         """Whether a rehearsal runs, or is still to come without a long run before it.
@@ -163,7 +194,15 @@ def plan_rehearsals(plan: Plan, wanted: Iterable[str], store: Store, *, device: 
                 proven.add(digest)
                 del found.of_run[key]
                 continue
-            found.entries[digest] = Entry(digest=digest, key=key, folder=folder, mode="rehearse")
+            found.entries[digest] = Entry(
+                digest=digest,
+                key=key,
+                folder=folder,
+                mode="rehearse",
+                kind=run.stage.kind,
+                steps=_steps(run),
+                guessed=run.estimate is None,
+            )
     return found
 
 
@@ -206,15 +245,18 @@ def _is_small(run: Run, seconds: float, probe: RunFolder) -> bool:
     """Whether a run is shorter than ten rehearsals, as far as anybody knows."""
     if run.estimate is not None:
         return run.estimate < WORTH * seconds
-    spec = run.stage.spec
-    count = spec.steps(run.stage.sections, run.stage.parameters) if spec.steps else None
     result = _result(probe)
     facts = result.facts if result is not None else {}
-    count = count or facts.get("steps.planned")
+    count = _steps(run) or facts.get("steps.planned")
     if count is None:
         return False
     step = facts.get("step.seconds")
     return bool(count * step < WORTH * seconds if step is not None else count <= WORTH * STEPS)
+
+
+def _steps(run: Run) -> int | None:
+    spec = run.stage.spec
+    return spec.steps(run.stage.sections, run.stage.parameters) if spec.steps else None
 
 
 def _inputs(plan: Plan, key: str) -> list[str]:

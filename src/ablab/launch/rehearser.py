@@ -140,6 +140,7 @@ class Rehearser:
 
     def _passed(self, entry: Entry, how: str) -> None:
         entry.status = "passed"
+        self.rehearsals.learn(entry)
         self._desk.say("rehearsed", f"{self._title(entry)} {how}", entry.folder.name)
 
     def _failed(self, entry: Entry, ending: Ending, decision: Decision) -> None:

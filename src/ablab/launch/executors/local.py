@@ -65,6 +65,7 @@ class LocalExecutor:
         else:
             for template in self._templates.values():
                 template.signal(handle, number)
+            self._poll_templates()
 
     def waitables(self) -> Sequence[int]:
         """Return what becomes readable when a worker or a template ended."""
@@ -186,6 +187,8 @@ class _Template:
                 watch.signal(number)
         if any(mine is handle for mine, _, _ in self._unborn.values()):
             self._early.setdefault(handle, []).append(number)
+            if number == signal.SIGKILL:
+                self._give_up(handle)
 
     def waitables(self) -> list[int]:
         """Return the template's output, itself, and, once it is gone, its workers."""
@@ -225,6 +228,12 @@ class _Template:
                 self.process.wait()
         self._stdout.close()
         self._watch.close()
+
+    def _give_up(self, handle: Handle) -> None:
+        """End the template, which takes too long to get to an order; workers it has forked go on."""
+        self._unborn.pop(str(handle.order))
+        handle.exit = Exit(code=-signal.SIGKILL)
+        self.process.kill()
 
     def _lines(self) -> list[bytes]:
         parts = [self._partial]
