@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablab.launch.board import Board, wanted_runs
@@ -47,6 +47,7 @@ def above(graph: Graph, node: int) -> set[int]:
     return found
 
 
+@settings(deadline=None)
 @given(graphs(), st.integers(0, 2**32).map(random.Random))
 def test_every_run_comes_once_after_its_inputs_and_as_early_as_its_place_allows(
     graph: Graph, chance: random.Random
@@ -69,6 +70,7 @@ def test_every_run_comes_once_after_its_inputs_and_as_early_as_its_place_allows(
     assert not board.open()
 
 
+@settings(deadline=None)
 @given(graphs(), st.data())
 def test_a_failure_blocks_exactly_what_needs_it(graph: Graph, data: st.DataObject) -> None:
     board = Board(plan_of(graph), list(map(str, graph)))
@@ -90,6 +92,7 @@ def test_a_run_whose_choice_is_open_never_becomes_ready() -> None:
     assert board.open() == ["1"]
 
 
+@settings(deadline=None)
 @given(graphs(), st.sets(st.sampled_from(["E0", "E1", "E2", "E3"])), st.sets(st.integers(0, 2)))
 def test_wanted_runs_are_those_asked_for_and_all_they_need(graph: Graph, only: set[str], seeds: set[int]) -> None:
     wanted = wanted_runs(plan_of(graph), only=only or None, seeds=seeds or None)

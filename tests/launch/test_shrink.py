@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_of_tests import stage
 
@@ -13,6 +13,7 @@ from ablab.contract.order import Resources
 from ablab.launch.shrink import shrink
 
 
+@settings(deadline=None)
 @given(batch=st.integers(1, 512), world=st.sampled_from([1, 2, 4]), first=st.none() | st.integers(1, 64))
 def test_micro_batches_fall_by_half_or_more_and_divide_the_batch(batch: int, world: int, first: int | None) -> None:
     batch *= world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_of_tests import Lab, experiment, stage
 
@@ -34,6 +34,7 @@ def flat_plan(wide: int, other: int, deep: int = 0) -> Plan:
     return Plan(study=make(), runs=runs)
 
 
+@settings(deadline=None)
 @given(
     machine=st.integers(1, 64),
     wide=st.integers(0, 20),
