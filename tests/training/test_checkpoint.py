@@ -34,6 +34,18 @@ def test_a_checkpoint_reads_back_bit_for_bit(tmp_path, tiny, model):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+def test_equal_weights_are_equal_files(tmp_path, model):
+    """The order in which the library writes metadata is drawn anew each time."""
+    contents = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        save_weights(path, model)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safe_open(path, framework="pt") as file:
+        assert list(file.metadata()) and file.metadata()["format"] == "pt"
+
+
 def test_tied_weights_are_stored_once(tmp_path, tiny):
     model = tiny.Characters(tiny.Model(kind="characters"), seed=1)
     save_weights(tmp_path / "w.safetensors", model)

@@ -52,8 +52,26 @@ def save_weights(path: Path, model: nn.Module) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
     """Write tensors on any device to a safetensors file; an empty dictionary makes a valid empty file."""
     save_file({name: _plain(value) for name, value in tensors.items()}, path, metadata=metadata)
+    _sort_metadata(path)
     # The library makes files that only their owner may read; a store is read by whom its folders let in.
     path.chmod(path.parent.stat().st_mode & 0o666)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a file in order: the library writes it in another order in each process.
+
+    Equal weights must be equal files, byte for byte. The header keeps its length, so nothing else moves.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if len(header.get("__metadata__", ())) < 2:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        if len(text) == length:
+            file.seek(8)
+            file.write(text)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
