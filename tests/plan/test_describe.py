@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from ablab.plan.describe import changes, changes_lines, duration, freeze_plan, plan_json, plan_rows, plan_summary, size
+from ablab.plan.describe import changes, changes_lines, freeze_plan, plan_json, plan_rows, plan_summary
 from ablab.plan.planning import make_plan
-from ablab.report import units
 from ablab.store.layout import Store
 
 
@@ -102,13 +101,3 @@ def test_a_damaged_last_plan_is_none(study: Any, store: Store) -> None:
     last.parent.mkdir(parents=True)
     last.write_text('{"runs": [{"na')
     assert len(changes(make_plan(study, store), store).new) == 9
-
-
-@pytest.mark.parametrize("seconds", [0.0, 3.21, 12, 59.4, 61, 3599, 3600, 86399, 86400, 200000, None])
-def test_durations_read_as_in_the_report(seconds: float | None) -> None:
-    assert duration(seconds) == units.duration(seconds)
-
-
-@pytest.mark.parametrize("count", [0, 512, 2048, 10**6, 5 * 10**8, 7 * 10**13, None])
-def test_sizes_read_as_in_the_report(count: int | None) -> None:
-    assert size(count) == units.size(count)

@@ -33,7 +33,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Show, and with --yes remove, the checkpoints that the study's retention does not keep. Results always stay."""
-    from ablab.report.units import size
+    from ablab.contract.units import size
     from ablab.store.retention import collect, removals
 
     lab = open_lab(study, overrides, profile=profile, store=store)

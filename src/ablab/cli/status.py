@@ -53,7 +53,7 @@ def status(
 
 def store_size(place: Store) -> str:
     """Return the size of a small store as text; walking a large one would take longer than the rest."""
-    from ablab.report.units import size
+    from ablab.contract.units import size
     from ablab.store.retention import folder_bytes
 
     runs = sum(1 for _ in place.runs())

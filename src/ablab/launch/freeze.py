@@ -18,8 +18,9 @@ from typing import Any
 
 from ablab.contract.failure import DiskFullError
 from ablab.launch.options import Options
-from ablab.plan.graph import Plan, Run
-from ablab.store.files import CorruptFile, read_json, write_json, write_text
+from ablab.plan.describe import changes, freeze_plan
+from ablab.plan.graph import Plan
+from ablab.store.files import write_json, write_text
 from ablab.store.layout import Store
 from ablab.store.redact import redact
 from ablab.store.retention import disk_free
@@ -80,14 +81,11 @@ def freeze(study: Study, plan: Plan, store: Store, *, wanted: Iterable[str], opt
     study_folder = Path(study.path).resolve().parent if study.path else Path.cwd()
     source = freeze_source(store.root / "sources", study_folder=study_folder, files=_code_files(plan))
     folder = store.new_launch()
-    runs = [plan.runs[key] for key in wanted]
-    reused = tuple(run.name for run in runs if run.status == "done")
-    new = tuple(run.name for run in runs if run.status not in {"done", "planned"})
     whole = options.only is None and options.seeds is None
-    superseded = _superseded(study, plan, store) if whole else ()
-    record = plan_record(plan)
+    found = changes(plan, store, wanted=None if whole else set(wanted))
+    new = (*found.new, *found.left)
     write_text(folder / "study.yaml", study.text)
-    write_json(folder / "plan.json", record)
+    freeze_plan(plan, store, folder, whole=whole)
     write_json(folder / "environment.json", environment(store=store.root))
     write_json(folder / "git.json", git_state(study_folder))
     write_json(
@@ -104,61 +102,18 @@ def freeze(study: Study, plan: Plan, store: Store, *, wanted: Iterable[str], opt
             "options": _plain(options),
             "source": source,
             "new": list(new),
-            "reused": list(reused),
-            "superseded": list(superseded),
+            "reused": list(found.reused),
+            "superseded": list(found.superseded),
         },
     )
-    if whole:
-        write_json(store.study_folder(study.name, study.profile) / "plan.json", record)
     return Frozen(
         folder=folder,
         source=Path(source["path"]),
         study_folder=study_folder,
         new=new,
-        reused=reused,
-        superseded=superseded,
+        reused=found.reused,
+        superseded=found.superseded,
     )
-
-
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """Return a plan as JSON values."""
-    return {
-        "format": 1,
-        "study": plan.study.name,
-        "profile": plan.study.profile,
-        "time": time.time(),
-        "seconds_left": plan.seconds_left,
-        "seconds_without_sharing": plan.seconds_without_sharing,
-        "bytes_left": plan.bytes_left,
-        "critical_path": [plan.runs[key].name for key in plan.critical_path if key in plan.runs],
-        "runs": [_run_record(run, plan) for run in plan.runs.values()],
-    }
-
-
-def _run_record(run: Run, plan: Plan) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "key": run.key,
-        "stage": run.stage.name,
-        "kind": run.stage.kind,
-        "seed": run.seed,
-        "users": [list(user) for user in run.users],
-        "inputs": [[one.reference, plan.runs[one.key].name, one.checkpoint] for one in run.inputs],
-        "status": run.status,
-        "estimate": run.estimate,
-        "estimate_source": run.estimate_source,
-        "bytes": run.bytes,
-    }
-
-
-def _superseded(study: Study, plan: Plan, store: Store) -> tuple[str, ...]:
-    try:
-        before = read_json(store.study_folder(study.name, study.profile) / "plan.json")
-        names = [row["name"] for row in before["runs"]]
-    except (FileNotFoundError, CorruptFile, KeyError, TypeError):
-        return ()
-    now = {run.name for run in plan.runs.values()}
-    return tuple(name for name in names if name not in now and store.run(name).exists)
 
 
 def _code_files(plan: Plan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from ablab.contract.failure import AblabError
+from ablab.contract.units import duration, size
 from ablab.plan.graph import Plan, Run
 from ablab.store.files import read_json, write_json
 from ablab.store.layout import Store
@@ -130,6 +132,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "format": 1,
         "study": plan.study.name,
         "profile": plan.study.profile,
+        "time": time.time(),
         "overrides": list(plan.study.overrides),
         "slots": plan.slots,
         "seconds_left": plan.seconds_left,
@@ -236,30 +239,3 @@ def _listed(names: Collection[str]) -> str:
     shown = list(names)[:_SHOWN]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds as `4.2 s`, `45 s`, `12m05s`, `3h07m` or `2d04h`; a dash when unknown."""
-    if seconds is None:
-        return "—"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days}d{hours:02d}h"
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole} s"
-
-
-def size(count: float | None) -> str:
-    """Return bytes in binary units (`514 MiB`); a dash when unknown."""
-    if count is None:
-        return "—"
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ablab.report.document import Block, Bullets, Cell, Chart, Code, Document, Folded, Points, Table, Text
-from ablab.report.units import figure
+from ablab.contract.units import figure
 
 _SPECIAL = re.compile(r"([\\*_{}\[\]<>#|~])")
 _MARKS = {"good": "✔ ", "bad": "✘ ", "open": "? ", "plain": ""}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablab.report.units import duration, figure, percent, size
+from ablab.contract.units import duration, figure, percent, size
 
 if TYPE_CHECKING:
     from ablab.contract.state import State

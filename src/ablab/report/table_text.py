@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from ablab.report.references import Reference
 from ablab.report.tables import Entry, Group, ResultTable, Row
-from ablab.report.units import figure
+from ablab.contract.units import figure
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

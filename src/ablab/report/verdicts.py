@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ablab.report.units import figure
+from ablab.contract.units import figure
 
 if TYPE_CHECKING:
     from ablab.analysis.judgement import ComparisonVerdict, ConditionVerdict, VariantVerdict

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ablab.report.document import Block, Cell, Section, Table, Text, table
-from ablab.report.units import duration, figure
+from ablab.contract.units import duration, figure
 
 if TYPE_CHECKING:
     from ablab.report.view import View

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ablab.contract.result import TIMES
 from ablab.report.document import Block, Bullets, Code, Folded, Section, Text, table
 from ablab.report.sections.arms import moment
-from ablab.report.units import duration, figure, percent, size
+from ablab.contract.units import duration, figure, percent, size
 
 if TYPE_CHECKING:
     from ablab.report.view import View

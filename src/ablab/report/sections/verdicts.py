@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ablab.report.document import Block, Bullets, Cell, Points, Section, Text, Tone, table
-from ablab.report.units import figure
+from ablab.contract.units import figure
 from ablab.report.verdicts import condition_text
 
 if TYPE_CHECKING:

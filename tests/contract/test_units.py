@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablab.report.units import duration, figure, percent, size
+from ablab.contract.units import duration, figure, percent, size
 
 
 @pytest.mark.parametrize(
