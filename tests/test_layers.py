@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "merging": {"models", "data", "generation", "metrics", "store"},
     "training": {"models", "data", "generation", "metrics", "store"},
     "tasks": {"training", "merging", "models", "data", "generation", "metrics", "bundled", "store"},
-    "worker": {"tasks", "training", "merging", "models", "data", "generation", "metrics", "store"},
+    "logging": set(),
+    "worker": {"logging", "tasks", "training", "merging", "models", "data", "generation", "metrics", "store"},
     "testing": {"worker", "tasks", "training", "models", "data", "generation", "metrics", "store"},
 }
 #: Audits of a task belong to the control plane and read what the audit engine hands them.

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablab.lab import Lab, load
+    from ablab.logging import log
 
 __version__ = "0.1.0"
-__all__ = ["Lab", "__version__", "load"]
+__all__ = ["Lab", "__version__", "load", "log"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from ablab import lab
 
         return getattr(lab, name)
+    if name == "log":
+        from ablab.logging import log
+
+        return log
     raise AttributeError(f"module 'ablab' has no attribute {name!r}")

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablab.store.dotenv import load_env
 from ablab.store.layout import Store, open_store
 from ablab.study.loading import load as load_study
 from ablab.study.schema import Study
@@ -36,7 +37,7 @@ def load(
     store: str | Path | None = None,
     quick: bool = False,
 ) -> Lab:
-    """Load a study file and open its store.
+    """Load a study file and open its store; a `.env` beside the study is read into the environment.
 
     Args:
         path: the YAML file.
@@ -48,6 +49,7 @@ def load(
     Raises:
         StudyError: naming every problem of the file with its line.
     """
+    load_env(Path(path).resolve().parent)
     study = load_study(str(path), profile=profile, overrides=tuple(overrides), quick=quick)
     return Lab(study, open_store(None if store is None else str(store)))
 
@@ -123,10 +125,13 @@ class Lab:
         """Return one row per experiment, seed and metric: for `pandas.DataFrame(lab.table())`."""
         return list(self.results.rows())
 
-    def view(self) -> View:
+    def view(self, *, language: str = "en") -> View:
         """Gather everything a report is made from."""
+        from ablab.analysis.history import read_history
         from ablab.audit.engine import audit
-        from ablab.report.view import View, gather_launches
+        from ablab.report.language import Translator
+        from ablab.report.references import references_of
+        from ablab.report.view import View, gather_launches, gather_notes
 
         plan = self.plan()
         return View(
@@ -138,6 +143,10 @@ class Lab:
             findings=audit(self.study, plan=plan, store=self.store),
             launches=gather_launches(self.store, self.study),
             written=time.time(),
+            t=Translator(language),
+            notes=gather_notes(self.store, self.study),
+            history=read_history(self.study, self.store),
+            references=references_of(self.study, self.store, problems=[]),
         )
 
     def report(self, path: str | Path | None = None) -> Path:

@@ -79,20 +79,18 @@ def make_run(store: Store) -> Callable[..., RunFolder]:
         run = store.run(name).create()
         if kind == "train":
             parameters = {"steps": 12, "batch": 8, "log_every": 4, **(parameters or {})}
-        values = {"seed": 1, **order}
+        values = {"seed": 1, "task": "tiny.py:SPEC", "study_folder": str(HERE), **order}
         run.write_order(
             Order(
                 key=run.key,
                 stage=kind,
                 kind=kind,
-                task="tiny.py:SPEC",
                 study="s",
                 profile="full",
                 experiment="A",
                 sections={"model": model or {}},
                 parameters=parameters or {},
                 folder=str(run.path),
-                study_folder=str(HERE),
                 **values,
             )
         )

@@ -15,6 +15,9 @@ from typing import Any
 #: What stands where a secret was.
 HIDDEN = "[redacted]"
 
+#: Variable that lists the `.env` files that were read (`ablab.store.dotenv`).
+FILES_VARIABLE = "ABLAB_ENV_FILES"
+
 #: Words that make a name secret wherever they stand in it.
 _ALWAYS = re.compile(
     r"(?<![a-z0-9])(?:[a-z0-9]*passw(?:or)?d|passwd|passphrase|(?<=_)pwd|credentials?|authorization|secrets?|cookies?|"
@@ -93,11 +96,12 @@ def known_secrets(
     Args:
         environment: variables by name; None means this process's.
         files: files of NAME=value lines, missing ones are skipped; None means `.env` of the working folder and of the
-            folders above it.
+            folders above it, and those that were read (`ablab.store.dotenv`).
     """
     if files is None:
         here = Path.cwd()
-        files = [folder / ".env" for folder in (here, *here.parents)]
+        read = filter(None, os.environ.get(FILES_VARIABLE, "").split(os.pathsep))
+        files = [*(folder / ".env" for folder in (here, *here.parents)), *map(Path, read)]
     variables = dict(os.environ if environment is None else environment)
     found = {value for name, value in variables.items() if is_secret_name(name)}
     for file in files:

@@ -20,6 +20,7 @@ from ablab.contract.failure import EXIT_CLAIMED, EXIT_DONE, EXIT_FAILED, EXIT_ST
 from ablab.contract.order import Order
 from ablab.contract.result import Outcome
 from ablab.store.claims import Claim, Claimed, acquire
+from ablab.store.dotenv import load_env
 from ablab.store.files import write_json
 from ablab.store.layout import AttemptFolder, RunFolder
 from ablab.store.snapshot import environment
@@ -48,6 +49,7 @@ def execute(order_path: str | os.PathLike[str], *, began: float | None = None, r
     except AblabError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    load_env(order.study_folder)
     run = RunFolder(order.folder)
     if run.done:
         return EXIT_DONE

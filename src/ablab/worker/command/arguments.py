@@ -14,13 +14,11 @@ from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input, Order
 from ablab.contract.placeholders import fill, fill_all
 from ablab.contract.task import DataReference
+from ablab.logging import VARIABLE
 from ablab.store.fingerprint import bundled_folder
 from ablab.store.hub import lock_name
 from ablab.store.layout import RunFolder
 from ablab.training.retention import find as find_checkpoint
-
-#: Variable that names the file `ablab.log` appends to.
-LOG_VARIABLE = "ABLAB_LOG"
 
 
 class Values:
@@ -108,7 +106,7 @@ def environment(order: Order, parameters: Command, values: Values, context: Cont
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        LOG_VARIABLE: str(log),
+        VARIABLE: str(log),
     }
     if context.numerics.device == "cpu":
         found["CUDA_VISIBLE_DEVICES"] = ""

@@ -24,7 +24,7 @@ from ablab.store.redact import known_secrets, redact
 from ablab.worker.command.arguments import Values, environment
 from ablab.worker.command.ledger import Ledger
 from ablab.worker.command.process import Process, end_leftover
-from ablab.worker.command.readings import Csv, Files, Follower, Json, Jsonl, Lines
+from ablab.worker.command.readings import Csv, Files, Follower, Json, Jsonl, Lines, Reading
 from ablab.worker.command.workspace import Workspace
 
 #: Seconds between looks at the program, and between looks at its files and its memory.
@@ -72,13 +72,12 @@ class Attempt:
             self.workspace.clear()
         self.workspace.lay_out()
         logged = self.context.folder / LOGGED
-        logged.unlink(missing_ok=True)
-        # What is there now was told before: it is told again only where the program begins anew.
-        self._open_followers(logged, old=self.resumed is not None)
+        if self.resumed is None:
+            logged.unlink(missing_ok=True)
+        self._open_followers(logged)
         command = self.values.command(*self._resume_arguments())
-        self.ledger = Ledger(
-            self.context, resumed=self.resumed is not None, steps=self._steps(), direction=self.direction
-        )
+        told = None if self.resumed is None else self._told_before()
+        self.ledger = Ledger(self.context, before=told, steps=self._steps(), direction=self.direction)
         self._say(f"command: {shlex.join(command)}")
         self._process = Process(
             command,
@@ -162,14 +161,27 @@ class Attempt:
         value = self.values.own.get(steps) if isinstance(steps, str) else steps
         return value if isinstance(value, int) else 0
 
-    def _open_followers(self, logged: Path, *, old: bool) -> None:
+    def _told_before(self) -> list[Reading]:
+        """Return what earlier attempts told, from their logs and the files they left, oldest first.
+
+        Their events may lack the last of it, since a worker that is killed logs nothing more.
+        """
+        run = RunFolder(self.context.folder)
+        found = []
+        for number in run.attempts():
+            with suppress(OSError), run.attempt(number).log.open(encoding="utf-8", errors="replace") as log:
+                found += [reader.read(line) for line in log for reader in self._lines]
+        files = [reading for follower in self._files for reading in follower.poll()]
+        return [reading for reading in [*found, *files] if reading is not None]
+
+    def _open_followers(self, logged: Path) -> None:
         told = next((source for source in self.parameters.metrics if source.logged), Metrics(logged=True))
-        self._files.append(Files(lambda: [logged] if logged.exists() else [], _opener(told), old=False))
+        self._files.append(Files(lambda: [logged] if logged.exists() else [], _opener(told)))
         for source in self.parameters.metrics:
             if source.line is not None or source.regex is not None:
                 self._lines.append(Lines(source))
             elif source.file is not None:
-                self._files.append(Files(self._finder(source), _opener(source), old=old))
+                self._files.append(Files(self._finder(source), _opener(source)))
 
     def _finder(self, source: Metrics) -> Callable[[], Iterable[Path]]:
         path = source.file or ""
@@ -201,7 +213,7 @@ class Attempt:
 
     def _measure(self, *, last: bool) -> None:
         """Note the memory of the program and all it started."""
-        rss = 0
+        rss, self.peak = 0, max(self.peak, self.process.peak)
         for child in psutil.Process().children(recursive=True):
             try:
                 rss += child.memory_info().rss
@@ -225,16 +237,16 @@ class Attempt:
         self.context.event("message", level=level, text=redact(text, secrets=self.secrets))
 
 
-def _opener(source: Metrics) -> Callable[[Path, bool], Follower]:
-    def open_file(path: Path, old: bool) -> Follower:
+def _opener(source: Metrics) -> Callable[[Path], Follower]:
+    def open_file(path: Path) -> Follower:
         if source.csv is not None:
-            return Csv(path, source, old=old)
+            return Csv(path, source)
         if source.json_file is not None:
-            return Json(path, source, old=old)
+            return Json(path, source)
         if source.tensorboard is not None:
             from ablab.worker.command.tensorboard import EventFile
 
-            return EventFile(path, source, old=old)
-        return Jsonl(path, source, old=old)
+            return EventFile(path, source)
+        return Jsonl(path, source)
 
     return open_file

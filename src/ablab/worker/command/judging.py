@@ -84,8 +84,8 @@ def _facts(attempt: Attempt, told: Summary) -> dict[str, Any]:
 def _failure(attempt: Attempt) -> AblabError:
     """Return the failure of a program that ended with another status than 0."""
     status, tail = attempt.process.exit, list(attempt.process.tail)
-    shown = " | ".join(line.strip() for line in tail[-_SHOWN:])
-    ends = f"; its output ends: {redact(shown, secrets=attempt.secrets)}" if tail else "; it said nothing"
+    shown = redact(" | ".join(last_words(tail)), secrets=attempt.secrets)
+    ends = f"; its output ends: {shown}" if tail else "; it said nothing"
     detail: dict[str, Any] = {
         "exit": status,
         "resumed": attempt.resumed is not None,
@@ -102,6 +102,17 @@ def _failure(attempt: Attempt) -> AblabError:
         return KilledError(why + ends, **detail)
     how = f"signal {_name(-status)}" if status is not None and status < 0 else f"exit status {status}"
     return ProgramError(f"the program ended with {how}{ends}", **detail)
+
+
+def last_words(tail: list[str]) -> list[str]:
+    """Return the lines that say what went wrong: the last ones; of a Python traceback its last place and its error."""
+    begin = max((n for n, line in enumerate(tail) if line.startswith("Traceback (most recent")), default=None)
+    if begin is None:
+        return [line.strip() for line in tail[-_SHOWN:]]
+    inside = tail[begin + 1 :]
+    places = [line.strip() for line in inside if line.startswith("  File ")]
+    error = [line.strip() for line in inside if not line.startswith(" ")]
+    return [*places[-1:], *error[:_SHOWN]]
 
 
 def _name(number: int) -> str:

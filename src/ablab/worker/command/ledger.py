@@ -1,14 +1,15 @@
 """What a program tells, kept as events and state while it runs, and summed up when it has ended.
 
 Values that belong to training (train/..., lr, grad_norm) become `step` events, all others `validation` events. A
-resumed attempt says where it resumed once the program tells its first step: one before it.
+resumed attempt says where it resumed once the program tells its first step: one before it; what was told up to there
+is then told again, so that nothing is missing that a kill kept from being logged.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,42 +41,54 @@ class Ledger:
 
     Args:
         context: the worker.
-        resumed: whether the program goes on from where an earlier attempt was.
+        before: what earlier attempts told, where the program goes on from one of them; None where it begins anew.
         steps: steps it will take; 0 where nobody knows.
         direction: which way a metric is better.
     """
 
-    def __init__(self, context: Context, *, resumed: bool, steps: int, direction: Direction) -> None:
+    def __init__(self, context: Context, *, before: Sequence[Reading] | None, steps: int, direction: Direction) -> None:
         self._context, self._steps, self._direction = context, steps, direction
-        self._begun = not resumed
+        self._before = before
+        self.told = False
         self._step = 0
         self._last: dict[str, float] = {}
         self._best: dict[str, float] = {}
         self._clock: tuple[float, int] | None = None
-        if self._begun:
+        if before is None:
             context.event("start", step=0)
         context.state(steps=steps)
-
-    @property
-    def told(self) -> bool:
-        """Whether this attempt has told anything yet."""
-        return self._clock is not None
 
     def take(self, readings: Iterable[Reading]) -> None:
         """Log readings, oldest first."""
         for reading in readings:
-            step = self._step if reading.step is None else reading.step
-            if not self._begun:
-                self._begun = True
-                self._context.event("start", step=max(0, step - 1))
-            self._step = max(step, 0)
+            self._begin(None if reading.step is None else reading.step - 1)
+            self.told = True
+            self._step = max(self._step if reading.step is None else reading.step, 0)
             self._log(self._step, reading.values)
 
     def close(self) -> None:
         """Say that a resumed attempt began, even if its program told nothing."""
-        if not self._begun:
-            self._begun = True
-            self._context.event("start", step=_last_step(self._context))
+        self._begin(None)
+
+    def _begin(self, resumed: int | None) -> None:
+        """Say at which step a resumed attempt goes on, and tell again what was told up to there.
+
+        None goes on from the last step that was told.
+        """
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        placed = [(reading.step, reading.values) for reading in before if reading.step is not None]
+        step = max((step for step, _ in placed), default=0) if resumed is None else max(resumed, 0)
+        self._context.event("start", step=step)
+        merged: dict[int, dict[str, float]] = {}
+        for at, values in placed:
+            if 0 <= at <= step:
+                merged.setdefault(at, {}).update(values)
+        for at, values in sorted(merged.items()):
+            self._log(at, values)
+        self._step = step
+        self._clock = None
 
     def _log(self, step: int, values: Mapping[str, float]) -> None:
         training = {name: value for name, value in values.items() if name in _TRAINING or name.startswith("train/")}
@@ -113,11 +126,6 @@ class Ledger:
 
 def _better(value: float, known: float, direction: Literal["lower", "higher"]) -> bool:
     return value > known if direction == "higher" else value < known
-
-
-def _last_step(context: Context) -> int:
-    context.flush()
-    return max((int(event.get("step", 0)) for event in read_events(RunFolder(context.folder))), default=0)
 
 
 def summary(context: Context, *, direction: Direction) -> Summary:

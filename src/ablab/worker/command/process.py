@@ -58,6 +58,7 @@ class Process:
     ) -> None:
         self.exit: int | None = None
         self.killed = False
+        self.peak = 0
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._record, self._write = record, write
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -143,6 +144,7 @@ class Process:
         self._signal(signal.SIGKILL)
         self._reader.join(_PATIENCE)
         self.exit = int(status.get("exit", 1))
+        self.peak = int(status.get("rss", 0))
         if "error" in status:
             raise ConfigError(f"the program cannot be started: {status['error']}")
 

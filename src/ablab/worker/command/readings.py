@@ -1,7 +1,8 @@
 """Follows what a program tells about its metrics: lines of its output, JSONL, CSV and JSON files, event files.
 
-Each follower is asked again and again and returns what is new. A file that is being written may end within a line,
-may be written anew from its beginning, or may not be there yet: none of that is an error.
+Each follower is asked again and again and returns what is new; first, all that an earlier attempt left. A file that
+is being written may end within a line, may be written anew from its beginning, or may not be there yet: none of that
+is an error.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ def _numbers(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 class _Tail:
     """Whole lines that were appended to a text file since the last call."""
 
-    def __init__(self, path: Path, *, old: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = _whole(path) if old else 0
+        self._offset = 0
 
     def lines(self) -> tuple[list[str], bool]:
         """Return new whole lines, and whether the file was begun anew."""
@@ -116,43 +117,44 @@ class _Tail:
         return whole.decode("utf-8", errors="replace").splitlines(), again
 
 
-def _whole(path: Path) -> int:
-    """Return the size of a file up to its last whole line: a torn one is what a kill left."""
-    try:
-        return path.read_bytes().rfind(b"\n") + 1
-    except OSError:
-        return 0
-
-
 class Jsonl:
     """Rows of a JSONL file."""
 
-    def __init__(self, path: Path, source: Metrics, *, old: bool) -> None:
-        self._tail, self._rows = _Tail(path, old=old), Rows(source)
+    def __init__(self, path: Path, source: Metrics) -> None:
+        self._tail, self._rows = _Tail(path), Rows(source)
         self.skipped = 0
 
     def poll(self) -> list[Reading]:
         """Return new rows; lines that are no JSON object are counted and left out."""
         found = []
         for line in self._tail.lines()[0]:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if isinstance(row, dict):
+            row = _object(line)
+            if row is not None:
                 found.append(self._rows.read(row))
             elif line.strip():
                 self.skipped += 1
         return [reading for reading in found if reading is not None]
 
 
+def _object(line: str) -> dict[str, Any] | None:
+    """Return the JSON object of a line; where a kill tore a line, the one that was appended to its beginning."""
+    begin = line.find("{")
+    while begin >= 0:
+        try:
+            row = json.loads(line[begin:])
+        except ValueError:
+            begin = line.find("{", begin + 1)
+            continue
+        return row if isinstance(row, dict) else None
+    return None
+
+
 class Csv:
     """Rows of a CSV file whose first line names the columns."""
 
-    def __init__(self, path: Path, source: Metrics, *, old: bool) -> None:
-        self._path, self._rows = path, Rows(source)
-        self._tail = _Tail(path, old=old)
-        self._header: list[str] | None = _first_row(path) if old else None
+    def __init__(self, path: Path, source: Metrics) -> None:
+        self._tail, self._rows = _Tail(path), Rows(source)
+        self._header: list[str] | None = None
         self.skipped = 0
 
     def poll(self) -> list[Reading]:
@@ -169,25 +171,14 @@ class Csv:
         return [reading for reading in found if reading is not None]
 
 
-def _first_row(path: Path) -> list[str] | None:
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            return next(csv.reader(file), None)
-    except OSError:
-        return None
-
-
 class Json:
     """A JSON file that is read whole whenever it changes: one row, or the rows under a key."""
 
-    def __init__(self, path: Path, source: Metrics, *, old: bool) -> None:
+    def __init__(self, path: Path, source: Metrics) -> None:
         self._path, self._source, self._rows = path, source, Rows(source)
         self._stamp: tuple[int, int] | None = None
-        self._seen = 0
+        self._seen: set[str] = set()
         self.skipped = 0
-        if old:
-            self._stamp = _stamp(path)
-            self._seen = len(self._read())
 
     def poll(self) -> list[Reading]:
         """Return rows that are new; a file that is just being written is read next time."""
@@ -198,8 +189,9 @@ class Json:
         if not rows:
             return []
         self._stamp = stamp
-        new = rows[min(self._seen, len(rows)) :] if self._source.records is not None else rows
-        self._seen = len(rows)
+        texts = {json.dumps(row, sort_keys=True): row for row in rows}
+        new = [row for text, row in texts.items() if text not in self._seen]
+        self._seen.update(texts)
         return [reading for reading in map(self._rows.read, new) if reading is not None]
 
     def _read(self) -> list[Mapping[str, Any]]:
@@ -226,15 +218,12 @@ class Files:
 
     Args:
         find: returns the files there are now.
-        open_file: starts to follow one; `old` says that what is in it now was told by an earlier attempt.
-        old: whether the files that are there now are an earlier attempt's.
+        open_file: starts to follow one.
     """
 
-    def __init__(
-        self, find: Callable[[], Iterable[Path]], open_file: Callable[[Path, bool], Follower], *, old: bool
-    ) -> None:
+    def __init__(self, find: Callable[[], Iterable[Path]], open_file: Callable[[Path], Follower]) -> None:
         self._find, self._open = find, open_file
-        self._open_files: dict[Path, Follower] = {path: open_file(path, True) for path in find()} if old else {}
+        self._open_files: dict[Path, Follower] = {}
 
     @property
     def skipped(self) -> int:
@@ -245,5 +234,5 @@ class Files:
         """Return what is new in any of the files."""
         for path in self._find():
             if path not in self._open_files:
-                self._open_files[path] = self._open(path, False)
+                self._open_files[path] = self._open(path)
         return [reading for follower in self._open_files.values() for reading in follower.poll()]

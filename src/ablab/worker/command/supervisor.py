@@ -3,8 +3,9 @@
     python -I -S supervisor.py LIFE STATUS PROGRAM [ARGUMENT ...]
 
 Leads a process group in which the program runs. LIFE is a descriptor that closes when the worker is gone, however it
-went: then the group is killed at once. STATUS takes one JSON line: {"exit": status, negative for a signal} or
-{"error": why the program could not start}. Nothing but the standard library is imported, since this starts every time.
+went: then the group is killed at once. STATUS takes one JSON line: {"exit": status, negative for a signal, "rss": peak
+bytes of the program} or {"error": why the program could not start}. Nothing but the standard library is imported,
+since this starts every time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -37,7 +39,7 @@ def main() -> int:
     _release_output()
     while not _ended(child, life):
         pass
-    _tell(status, exit=child.wait())
+    _tell(status, exit=child.wait(), rss=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
     return 0
 
 

@@ -17,13 +17,12 @@ class EventFile:
     Args:
         path: the file.
         source: how its metrics are named.
-        old: what is in it now was told by an earlier attempt.
 
     Raises:
         ConfigError: the package tensorboard is not installed.
     """
 
-    def __init__(self, path: Path, source: Metrics, *, old: bool) -> None:
+    def __init__(self, path: Path, source: Metrics) -> None:
         try:
             from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
         except ImportError:
@@ -34,8 +33,6 @@ class EventFile:
         self._source = source
         self._loader = LegacyEventFileLoader(str(path))
         self.skipped = 0
-        if old:
-            list(self._loader.Load())
 
     def poll(self) -> list[Reading]:
         """Return the scalars since the last call."""
