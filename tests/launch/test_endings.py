@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ablab.launch import endings
 from ablab.launch.endings import checkpoint_mark, read_ending
 from ablab.launch.executors.base import Exit
 from ablab.store.layout import RunFolder
@@ -49,6 +50,13 @@ def test_without_a_record_the_process_tells_and_one_is_written(
     assert ending.kind == kind and says in ending.message
     written = folder.attempt(1).read_end()
     assert written is not None and (written["kind"], written["detail"]) == (kind, {"exit": ended.code})
+
+
+def test_silence_on_a_full_disk_is_the_disks_fault(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "disk_free", lambda _: 4096)
+    assert read_ending(folder, 1, Exit(code=1)).kind == "disk-full"
+    record(folder, kind="data")
+    assert read_ending(folder, 1, Exit(code=1)).kind == "data"
 
 
 def test_a_torn_record_is_no_record(folder: RunFolder) -> None:

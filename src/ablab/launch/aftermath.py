@@ -43,7 +43,7 @@ class Aftermath:
 
     def ended(self, job: Job, ended: Exit) -> None:
         """Act on the end of a worker at a run."""
-        if job.folder.done:
+        if job.folder.done or self._desk.is_done(job.key):
             self._finished(job.key, "done")
             return
         if ended.code == EXIT_CLAIMED:

@@ -7,8 +7,10 @@ ends (`aftermath`), and rehearsals (`rehearser`). It starts nothing and decides 
 from __future__ import annotations
 
 import heapq
+import shutil
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ablab.launch.board import Board
 from ablab.launch.devices import Busy
@@ -18,10 +20,11 @@ from ablab.launch.places import Places, Pool
 from ablab.launch.records import Records
 from ablab.plan.graph import Plan, Run
 from ablab.store.layout import RunFolder, Store
+from ablab.store.remake import lost_weights, restore
 from ablab.store.retention import disk_free
 
-#: What must have become free on a full disk before anything is tried again, in bytes.
-_SOME_SPACE = 2**20
+#: What must become free on a full disk before anything is tried again: a share of the disk, within bounds in bytes.
+_SHARE, _LEAST, _MOST = 0.02, 2**20, 2**28
 
 
 @dataclass(kw_only=True)
@@ -67,6 +70,7 @@ class Desk:
         self._waiting_for = ""
         self._notify = notify
         self._users = _users_by_run(plan)
+        self._weights = _weights_read(plan)
 
     # --- Looking up ---------------------------------------------------------------------------------------------
 
@@ -75,8 +79,12 @@ class Desk:
         return self.plan.runs[key]
 
     def folder(self, key: str) -> RunFolder:
-        """Return a run's folder."""
-        return self.store.run(self.plan.runs[key].name)
+        """Return the folder a run works in: its own, or the one in which its dropped weights are made again."""
+        run = self.plan.runs[key]
+        folder = self.store.run(run.name)
+        if run.again and any(lost_weights(folder, which) for which in self._weights.get(key, ())):
+            return folder.remake
+        return folder
 
     def is_done(self, key: str) -> bool:
         """Whether a run is finished, by whomever."""
@@ -134,7 +142,8 @@ class Desk:
             self._paused.append(key)
             wanted = max(wanted, (self.run(key).bytes or 0) - _bytes_of(folder))
             self.records.state(folder, "paused", kind="disk-full", message=message)
-        self._wanted_bytes = max(self._wanted_bytes or 0, wanted + _SOME_SPACE)
+        some = min(_MOST, max(_LEAST, int(_SHARE * shutil.disk_usage(self.store.root).total)))
+        self._wanted_bytes = max(self._wanted_bytes or 0, wanted + some)
         self.say("paused", f"paused until {self._wanted_bytes:,} bytes are free: {message}", folder.name)
 
     def bring_back(self) -> None:
@@ -159,6 +168,8 @@ class Desk:
         """Take note that a run is done."""
         run = self.run(key)
         self.engaged.add(key)
+        if run.again:
+            restore(self.store.run(run.name))
         self.own.give(run.name)
         self.outcome.done[run.name] = None
         self.link(run)
@@ -168,6 +179,8 @@ class Desk:
     def reuse(self, key: str) -> None:
         """Take note that a run was done before the launch."""
         run = self.run(key)
+        if run.again:
+            restore(self.store.run(run.name))
         self.outcome.reused[run.name] = None
         self.link(run)
         self.board.finish(key)
@@ -199,7 +212,7 @@ class Desk:
         # What is under way keeps being looked up here, whatever the new plan calls it.
         for key in [*self.engaged, *before.done]:
             plan.runs.setdefault(key, before.plan.runs[key])
-        self.plan, self._users = plan, _users_by_run(plan)
+        self.plan, self._users, self._weights = plan, _users_by_run(plan), _weights_read(plan)
         self.board = Board(plan, wanted, pool_of=self.places.pool_of)
         for key in self.board.open():
             if key in before.done:
@@ -253,6 +266,16 @@ class Desk:
         for key in keys:
             run = self.run(key)
             self.say("blocked", f"{self.title(run)}: blocked: {self.board.blocked[key]}", run.name)
+
+
+def _weights_read(plan: Plan) -> dict[str, set[Literal["last", "best"]]]:
+    """Return which checkpoints other runs of the plan read, by key, of runs whose weights are to be made again."""
+    found: dict[str, set[Literal["last", "best"]]] = {}
+    for run in plan.runs.values():
+        for given in run.inputs:
+            if plan.runs[given.key].again:
+                found.setdefault(given.key, set()).add(given.checkpoint)
+    return found
 
 
 def _users_by_run(plan: Plan) -> dict[str, list[tuple[str, int, str]]]:

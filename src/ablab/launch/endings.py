@@ -18,10 +18,13 @@ from ablab.launch.executors.base import Exit
 from ablab.launch.failures import Ending
 from ablab.store.files import CorruptFile, write_json
 from ablab.store.layout import RunFolder
+from ablab.store.retention import disk_free
 
 _KINDS = frozenset(get_args(FailureKind))
 #: Lines of the log that go into the message of a crash without a record.
 _TAIL = 5
+#: Free bytes below which a worker may not even have been able to say that the disk is full.
+_FULL = 2**20
 
 
 def read_ending(folder: RunFolder, attempt: int, ended: Exit) -> Ending:
@@ -32,6 +35,8 @@ def read_ending(folder: RunFolder, attempt: int, ended: Exit) -> Ending:
     record = _record(folder, attempt)
     if record is None:
         kind, message = _from_process(ended, folder.attempt(attempt).log)
+        if kind == "crash" and disk_free(folder.path) < _FULL:
+            kind, message = "disk-full", "the worker could leave no record, since the disk is full"
         record = {"kind": kind, "message": message, "detail": {"exit": ended.code}, "time": time.time()}
         with contextlib.suppress(DiskFullError):
             write_json(folder.attempt(attempt).end, {"format": 1, **record})

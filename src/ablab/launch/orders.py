@@ -151,12 +151,17 @@ class Kept:
 
 def kept(folder: RunFolder) -> Kept:
     """Return what the next attempt at a run keeps; nothing of numerics where there is no checkpoint to resume from."""
+    found = kept_of_finished(folder)
+    return found if checkpoint_mark(folder.checkpoints) else Kept(resources=found.resources)
+
+
+def kept_of_finished(folder: RunFolder) -> Kept:
+    """Return what a run keeps whose weights are made again: it is to come out as it did."""
     try:
         order = folder.read_order()
     except AblabError:
         order = None
-    numerics = _first_numerics(folder) if checkpoint_mark(folder.checkpoints) else None
-    return Kept(numerics=numerics, resources=order.resources if order else None)
+    return Kept(numerics=_first_numerics(folder), resources=order.resources if order else None)
 
 
 def next_resources(wanted: Resources, earlier: Kept, *, machine: int) -> tuple[Resources, Numerics | None]:

@@ -174,11 +174,11 @@ def plan_rehearsals(plan: Plan, wanted: Iterable[str], store: Store, *, device: 
     configurations = Configurations(plan)
     seconds = usual_seconds(store)
     candidates = [key for key in wanted if steps(plan.runs[key]) and not plan.runs[key].late]
-    proven = {configurations.of(key) for key in candidates if plan.runs[key].status == "done"}
+    proven = {configurations.of(key) for key in candidates if plan.runs[key].finished}
     small: dict[str, bool] = {}
     for key in candidates:
         run, digest = plan.runs[key], configurations.of(key)
-        if run.status == "done" or run.unresolved or run.status == "planned":
+        if run.finished or run.unresolved or run.status == "planned":
             continue
         if digest not in small:
             small[digest] = _is_small(run, seconds, probe_folder(store, run, digest))

@@ -13,7 +13,7 @@ from ablab.contract.order import Numerics, Order, Resources
 from ablab.contract.state import State
 from ablab.launch.crew import Crew, Job, is_here, living_holder
 from ablab.launch.desk import Desk
-from ablab.launch.orders import Common, build_order, kept, next_resources
+from ablab.launch.orders import Common, build_order, kept, kept_of_finished, next_resources
 from ablab.plan.graph import Run
 from ablab.store.claims import Holder
 from ablab.store.files import naming_full_disk, write_json
@@ -52,7 +52,8 @@ class Sender:
         """
         wanted = self._with_savings(self._desk.places.wanted(run), digest)
         machine = self._desk.places.slots.machine
-        resources, numerics = next_resources(wanted, kept(folder), machine=machine)
+        earlier = kept_of_finished(self._desk.store.run(run.name)) if run.again else kept(folder)
+        resources, numerics = next_resources(wanted, earlier, machine=machine)
         return self._with_savings(resources, run.name), numerics
 
     def rehearsal_resources(self, run: Run, digest: str) -> Resources:
