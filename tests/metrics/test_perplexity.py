@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablab.metrics.perplexity import Window, bits_per_byte, perplexity, scores, windows
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 60), st.data())
 def test_every_target_is_scored_once_with_the_context_promised(length: int, window: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, window))
@@ -44,6 +45,7 @@ def test_a_uniform_model_has_the_closed_forms() -> None:
     assert values["word_perplexity"] == pytest.approx(vocabulary ** (tokens / words))
 
 
+@settings(deadline=None)
 @given(st.floats(1.0, 1e6), st.integers(1, 10**6), st.integers(1, 10**6))
 def test_bits_per_byte_and_word_perplexity_tell_the_same(nats: float, size: int, words: int) -> None:
     bits = bits_per_byte(nats, size)

@@ -31,6 +31,8 @@ def keep_mask(shape: tuple[int, ...] | torch.Size, p: float) -> Tensor:
 
     uint8, because products with bool take four times as long on CPU.
     """
+    if torch.compiler.is_compiling():  # a compiled graph makes its own cheap numbers
+        return (torch.rand(shape) >= _dropped_levels(p) / _LEVELS).to(torch.uint8)
     size = 1
     for extent in shape:
         size *= extent

@@ -81,7 +81,8 @@ def _accumulate(
     gradient = probabilities.scatter_add_(
         1, targets.clamp_min(0).unsqueeze(1), -torch.ones_like(valid, dtype=torch.float32)
     )
-    if not bool(valid.all()):
+    # The question costs less than the product it mostly spares; a traced graph cannot ask it.
+    if torch.compiler.is_compiling() or not bool(valid.all()):
         gradient.mul_(valid)
     if scratch.logits is not scratch.product:
         narrow = scratch.product[: hidden.size(0)]

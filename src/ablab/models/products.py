@@ -7,7 +7,6 @@ but multiplied in fp32, which is faster and rounds less.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-@cache
 def has_fast_bf16() -> bool:
     """Whether this machine's processor has matrix units for bf16."""
     return bool(torch.cpu._is_amx_tile_supported())
