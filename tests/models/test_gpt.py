@@ -223,7 +223,7 @@ def test_compiled_it_is_the_same_model_in_one_graph(p: float) -> None:
         loss.backward()
         losses.append(loss.detach())
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
-    # With dropout the draws are others: losses stay near, and gradients point the same way (unrelated ones differ by 1.4).
+    # With dropout the draws are others: losses stay near, gradients point the same way (unrelated ones differ by 1.4).
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5 if p == 0.0 else 0.02, atol=0)
     error = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
     assert error < (1e-4 if p == 0.0 else 0.9)
