@@ -58,7 +58,7 @@ def seeded_runs(plan: Plan) -> frozenset[str]:
 
 def collect_run(run: Run, folder: RunFolder, *, with_curves: bool = True) -> RunRecord:
     """Return the record of one run of the plan. A file that cannot be read is named in the record's message."""
-    status, problem = str(run.status), ""
+    status, problem = "done" if run.finished else str(run.status), ""
     result: Result | None = None
     state: State | None = None
     try:
@@ -87,12 +87,20 @@ def collect_run(run: Run, folder: RunFolder, *, with_curves: bool = True) -> Run
         attempts=len(folder.attempts()),
         issues=tuple(folder.read_issues()),
         spans=tuple(read_spans(folder)),
+        checkpoints=tuple(event for event in events if event.get("e") == "checkpoint"),
+        utilisation=_utilisation(events),
         curves=drawn,
         looks={name: len(curve.steps) for name, curve in drawn.items() if not curve.name.startswith("train/")},
         message=record.message or "; ".join(problems),
     )
     record = _with_state(record, state)
     return _with_result(record, result) if result is not None else _running(record, drawn, state, events)
+
+
+def _utilisation(events: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return the mean utilisation of the GPU (0 to 1); None where nobody measured it."""
+    seen = [event["gpu_utilisation"] for event in events if "gpu_utilisation" in event]
+    return sum(seen) / len(seen) if seen else None
 
 
 def _with_state(record: RunRecord, state: State | None) -> RunRecord:

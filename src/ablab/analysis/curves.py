@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablab.analysis.results import Curve, Results
 from ablab.study.schema import Comparison, Condition
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    #: Steps and values of one name, in the order they were logged.
+    Column = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 #: Points of a training curve that are kept: the lowest and the highest of each of half as many buckets.
 POINTS = 600
@@ -26,43 +33,113 @@ def curves(events: Iterable[Mapping[str, Any]], *, points: int = POINTS) -> dict
         events: of all attempts, superseded ones dropped, oldest first.
         points: most points of a training curve; validation curves are whole.
     """
-    logged: dict[str, dict[int, float]] = {}
-    validated: dict[str, dict[int, float]] = {}
+    steps: list[Mapping[str, Any]] = []
+    validations: list[Mapping[str, Any]] = []
     for event in events:
-        if event.get("e") == "step":
-            for key, value in event.items():
-                if key not in _NO_CURVE and isinstance(value, int | float):
-                    name = key if key in _AS_NAMED or "/" in key else f"train/{key}"
-                    logged.setdefault(name, {})[event.get("step", 0)] = float(value)
-        elif event.get("e") == "validation":
-            for key, value in (event.get("values") or {}).items():
-                validated.setdefault(key, {})[event.get("step", 0)] = float(value)
-    thin = {name: _curve(name, found, points) for name, found in logged.items() if name not in validated}
-    return thin | {name: _curve(name, found, None) for name, found in validated.items()}
+        kind = event.get("e")
+        if kind == "step":
+            steps.append(event)
+        elif kind == "validation":
+            validations.append(event)
+    validated = {name: _curve(name, _joined([found]), None) for name, found in _validated(validations).items()}
+    thin = {name: _curve(name, found, points) for name, found in _columns(steps).items() if name not in validated}
+    return thin | validated
 
 
-def _curve(name: str, found: Mapping[int, float], points: int | None) -> Curve:
-    steps = sorted(found)
-    kept = steps if points is None else thinned(steps, [found[step] for step in steps], points=points)
+def _columns(events: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    """Return the numbers of step events by name; lines of equal keys, the usual case, are taken column by column."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for event in events:
+        groups.setdefault(tuple(event), []).append(event)
+    parts: dict[str, list[Column]] = {}
+    for keys, members in groups.items():
+        steps = [event.get("step", 0) for event in members]
+        for key in keys:
+            if key not in _NO_CURVE:
+                name = key if key in _AS_NAMED or "/" in key else f"train/{key}"
+                parts.setdefault(name, []).append(_numbers(steps, [event[key] for event in members]))
+    return {name: _joined(columns) for name, columns in parts.items()}
+
+
+def _validated(events: Iterable[Mapping[str, Any]]) -> dict[str, Column]:
+    """Return validation values by metric."""
+    found: dict[str, tuple[list[int], list[Any]]] = {}
+    for event in events:
+        for name, value in (event.get("values") or {}).items():
+            steps, values = found.setdefault(name, ([], []))
+            steps.append(event.get("step", 0))
+            values.append(value)
+    return {name: _numbers(steps, values) for name, (steps, values) in found.items()}
+
+
+def _numbers(steps: list[int], values: list[Any]) -> Column:
+    """Return what of the values is a number, with its steps."""
+    import numpy as np
+
+    if set(map(type, values)) - {float, int, bool}:
+        kept = [place for place, value in enumerate(values) if isinstance(value, int | float)]
+        steps, values = [steps[place] for place in kept], [values[place] for place in kept]
+    return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
+
+
+def _joined(columns: list[Column]) -> Column:
+    """Return the parts of a column as one over ascending steps; what was logged last of a step counts."""
+    import numpy as np
+
+    steps = columns[0][0] if len(columns) == 1 else np.concatenate([part[0] for part in columns])
+    values = columns[0][1] if len(columns) == 1 else np.concatenate([part[1] for part in columns])
+    if len(steps) < 2 or bool((np.diff(steps) > 0).all()):
+        return steps, values
+    unique, places = np.unique(steps[::-1], return_index=True)
+    return unique, values[::-1][places]
+
+
+def _curve(name: str, column: Column, points: int | None) -> Curve:
+    steps, values = column
+    places = None if points is None or len(steps) <= points else thinned_places(values, points=points)
+    kept_steps, kept_values = (steps, values) if places is None else (steps[places], values[places])
     return Curve(
-        name=name, steps=tuple(kept), values=tuple(found[step] for step in kept), thinned=len(kept) < len(steps)
+        name=name,
+        steps=tuple(kept_steps.tolist()),
+        values=tuple(kept_values.tolist()),
+        thinned=len(kept_steps) < len(steps),
     )
 
 
 def thinned(steps: Sequence[int], values: Sequence[float], *, points: int = POINTS) -> list[int]:
     """Return at most `points` of the steps: first, last, and each bucket's lowest, highest and not-a-number."""
-    if len(steps) <= points:
-        return list(steps)
+    return [steps[place] for place in thinned_places(values, points=points)]
+
+
+def thinned_places(values: Sequence[float] | NDArray[np.float64], *, points: int = POINTS) -> list[int]:
+    """Return at most `points` places of a curve, ascending, so that nothing that stands out is lost.
+
+    The places are cut into equal buckets; the first and the last place stay, and of each bucket the lowest, the
+    highest and the first value that is not a number. Fewer than five points keep the ends, as many as there may be.
+    """
+    count = len(values)
+    if count <= points:
+        return list(range(count))
+    import numpy as np
+
     buckets = max(1, (points - 2) // 3)
-    kept = {0, len(steps) - 1}
-    for bucket in range(buckets):
-        inside = range(bucket * len(steps) // buckets, (bucket + 1) * len(steps) // buckets)
-        finite = [i for i in inside if values[i] == values[i]]
-        kept.update(i for i in inside if values[i] != values[i] and not kept.intersection(inside))
-        if finite:
-            kept.add(min(finite, key=values.__getitem__))
-            kept.add(max(finite, key=values.__getitem__))
-    return [steps[i] for i in sorted(kept)]
+    width = -(-count // buckets)
+    rows = -(-count // width)
+    padded = np.full(rows * width, np.nan)
+    padded[:count] = values
+    table = padded.reshape(rows, width)
+    missing = np.isnan(table)
+    missing.reshape(-1)[count:] = False
+    first = np.arange(rows) * width
+    places = np.concatenate(
+        [
+            [0, count - 1],
+            first + np.where(np.isnan(table), np.inf, table).argmin(axis=1),
+            first + np.where(np.isnan(table), -np.inf, table).argmax(axis=1),
+            (first + missing.argmax(axis=1))[missing.any(axis=1)],
+        ]
+    )
+    return [int(place) for place in np.unique(places[places < count])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,11 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """What the store knows about one run of the plan."""
+    """What the store knows about one run of the plan.
+
+    `checkpoints` are the events of those that were written (step, bytes, tags); `utilisation` is the mean of the GPU's
+    (0 to 1), None where nobody measured it.
+    """
 
     key: str
     name: str
@@ -96,6 +100,8 @@ class RunRecord:
     evaluations: tuple[str, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)
     estimate: float | None = None
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
+    utilisation: float | None = None
 
     @property
     def done(self) -> bool:

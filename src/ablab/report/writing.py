@@ -1,4 +1,4 @@
-"""Lay out a report and write it. The order: the verdict, the evidence under it, then the experiment log."""
+"""Lay out a report and write it. The order: the verdict, what to do next, the evidence, then the experiment log."""
 
 from __future__ import annotations
 
@@ -7,29 +7,68 @@ from pathlib import Path
 
 from ablab.report import markdown
 from ablab.report.document import Document, Section
-from ablab.report.sections import arms, log, verdicts
+from ablab.report.sections import (
+    curves,
+    data,
+    environment,
+    evidence,
+    experiments,
+    findings,
+    history,
+    issues,
+    matrix,
+    next_steps,
+    notes,
+    parameters,
+    plan,
+    progress,
+    reproduction,
+    results,
+    timing,
+    verdicts,
+)
 from ablab.report.view import View
+from ablab.report.words import STATUSES, word
 
 SECTIONS: tuple[Callable[[View], Section], ...] = (
     verdicts.section,
-    arms.results,
-    arms.matrix,
-    log.findings,
-    log.issues,
-    log.time_account,
-    log.plan,
-    log.environment,
-    log.commands,
+    next_steps.section,
+    evidence.section,
+    results.section,
+    curves.section,
+    matrix.section,
+    progress.section,
+    notes.section,
+    findings.section,
+    issues.section,
+    timing.section,
+    parameters.section,
+    experiments.section,
+    data.section,
+    plan.section,
+    environment.section,
+    reproduction.section,
+    history.section,
 )
 
 
 def make_document(view: View) -> Document:
     """Return the whole report as data."""
-    study = view.study
-    done = sum(run.status == "done" for run in view.plan.runs.values())
-    subtitle = f"{study.question} " if study.question else ""
-    subtitle += f"Profile {study.profile}, {done} of {len(view.plan.runs)} runs done, {arms.moment(view.written)}."
-    return Document(title=study.name, subtitle=subtitle, sections=tuple(make(view) for make in SECTIONS))
+    t, study = view.t, view.study
+    counts = view.counts
+    status = [t("{done} of {all} runs done", done=t.count(counts.get("done", 0)), all=t.count(len(view.plan.runs)))]
+    for name in ("running", "failed", "paused", "waiting", "stopped"):
+        if counts.get(name):
+            status.append(f"{t.count(counts[name])} {word(t, STATUSES, name)}")
+    return Document(
+        title=study.name,
+        subtitle=study.question or study.description,
+        sections=tuple(make(view) for make in SECTIONS),
+        language=t.language,
+        status=(t("profile {profile}", profile=study.profile), *status),
+        live=view.live,
+        written=t("written {when}", when=t.when(view.written, with_seconds=True)),
+    )
 
 
 def write_markdown(view: View, path: Path) -> Path:

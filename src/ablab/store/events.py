@@ -119,7 +119,7 @@ def read_attempt_events(path: str | os.PathLike[str], *, problems: list[str] | N
     Raises:
         CorruptFile: a line that is no event; the message names file and line.
     """
-    return cast(list[Event], read_lines(path, problems=problems))
+    return cast(list[Event], read_lines(path, problems=problems, exact=False))
 
 
 def read_events(run: RunFolder, *, problems: list[str] | None = None) -> list[Event]:
@@ -132,7 +132,7 @@ def read_events(run: RunFolder, *, problems: list[str] | None = None) -> list[Ev
     for number in run.attempts():
         own = read_attempt_events(run.attempt(number).events, problems=problems)
         resumed = [event.get("step", 0) for event in own if event.get("e") == "start"]
-        if resumed:
+        if resumed and merged:
             # What an attempt logs again at the very step it resumed from counts once.
             again = {(event.get("e"), event["step"]) for event in own if "step" in event and event.get("e") != "start"}
             merged = [event for event in merged if not _is_superseded(event, min(resumed), again)]

@@ -1,19 +1,19 @@
-"""Verdicts first: one overview row a comparison, then the points and intervals behind each."""
+"""Verdicts first: one overview row a comparison, made for a stranger with ten seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ablab.report.document import Block, Bullets, Cell, Points, Section, Text, Tone, table
-from ablab.contract.units import figure
-from ablab.report.verdicts import condition_text
+from ablab.report.document import Card, Cards, Section, Text, Tone
+from ablab.report.wording import answer, asked, control_answer, labelled
+from ablab.report.words import QUANTITIES, TONES, VERDICTS, word
 
 if TYPE_CHECKING:
-    from ablab.analysis.judgement import ComparisonVerdict, VariantVerdict
+    from ablab.analysis.judgement import ComparisonVerdict
     from ablab.report.view import View
 
-TONES: dict[str, Tone] = {"met": "good", "not met": "bad", "undecided": "open"}
+#: The order of badges: what was decided first.
+_VERDICTS = ("met", "not met", "undecided")
 
 
 def section(view: View) -> Section:
@@ -21,104 +21,96 @@ def section(view: View) -> Section:
     t = view.t
     if not view.verdicts:
         return Section(id="verdicts", title=t("Verdicts"), blocks=(Text(text=t("The study compares nothing.")),))
-    rows = [
-        (verdict.comparison, verdict.baseline, f"{verdict.metric} {verdict.criterion}", _overview(view, verdict))
-        for verdict in view.verdicts
-    ]
-    overview = table((t("comparison"), t("baseline"), t("criterion"), t("verdict")), rows)
-    blocks = [overview, *(block for verdict in view.verdicts for block in _comparison(view, verdict))]
-    return Section(id="verdicts", title=t("Verdicts"), blocks=tuple(blocks))
+    cards = Cards(
+        cards=tuple(card(view, verdict) for verdict in view.verdicts),
+        columns=(t("comparison"), t("criterion"), t("verdict")),
+    )
+    return Section(id="verdicts", title=t("Verdicts"), blocks=(cards,))
 
 
-def _overview(view: View, verdict: ComparisonVerdict) -> Cell:
-    t = view.t
-    if verdict.sensitive is False:
-        return Cell(text=t("not sensitive: no verdict"), tone="open")
-    text = "; ".join(f"{variant.experiment}: {t(variant.verdict)}" for variant in verdict.variants)
-    kinds = {variant.verdict for variant in verdict.variants}
-    return Cell(text=text, tone=TONES[kinds.pop()] if len(kinds) == 1 else "plain")
-
-
-def _comparison(view: View, verdict: ComparisonVerdict) -> Iterator[Block]:
+def card(view: View, verdict: ComparisonVerdict) -> Card:
+    """Return the verdict on one comparison."""
     t = view.t
     declared = next(item for item in view.study.comparisons if item.name == verdict.comparison)
-    yield Text(text=f"{verdict.comparison}. {declared.question or verdict.text}", strong=True)
-    if declared.question and verdict.text:
-        yield Text(text=verdict.text)
-    rows = [_variant_row(view, variant) for variant in verdict.variants]
-    rows += [
-        (
-            f"{control.experiment} ({t('control, must ' + control.expected)})",
-            Cell(
-                text=t("as it must") if control.told else t("unknown yet") if control.told is None else t("not told"),
-                tone="good" if control.told else "open",
-            ),
-            *_numbers(control.verdict),
+    answers = tuple(answer(view, variant, verdict) for variant in verdict.variants)
+    controls = tuple(control_answer(view, control, verdict) for control in verdict.controls)
+    first = next((c for v in verdict.variants for c in v.conditions if c.point is not None), None)
+    quantity = "" if first is None else word(t, QUANTITIES, first.quantity)
+    criterion = bool(declared.criterion.conditions)
+    return Card(
+        name=verdict.comparison,
+        link=view.comparison_anchor(verdict.comparison),
+        question=declared.question,
+        asked=asked(t, verdict),
+        badges=_badges(view, verdict),
+        answers=(*answers, *controls),
+        margin=first.number if first is not None and criterion else None,
+        neutral=None if first is None else {"ratio": 1.0, "difference": 0.0}.get(first.quantity),
+        log=first is not None and first.quantity == "ratio",
+        axis=""
+        if first is None
+        else t("{metric}, {quantity}", metric=labelled(view.study, first.metric), quantity=quantity),
+        warnings=warnings(view, verdict),
+    )
+
+
+def _badges(view: View, verdict: ComparisonVerdict) -> tuple[tuple[str, Tone, tuple[str, ...]], ...]:
+    t = view.t
+    arms = tuple(variant.experiment for variant in verdict.variants)
+    if verdict.sensitive is False:
+        return ((t("not sensitive"), "blind", arms),)
+    if verdict.variants and all(variant.code == "exploratory" for variant in verdict.variants):
+        return ((t("no criterion"), "plain", arms),)
+    found = []
+    for name in _VERDICTS:
+        same = tuple(variant.experiment for variant in verdict.variants if variant.verdict == name)
+        if same:
+            found.append((word(t, VERDICTS, name), TONES[name], same))
+    return tuple(found)
+
+
+def warnings(view: View, verdict: ComparisonVerdict) -> tuple[str, ...]:
+    """Return what weakens the verdicts of a comparison: blind controls, what was declared, what is missing."""
+    t = view.t
+    found = []
+    if verdict.sensitive is False:
+        blind = t.list([control.experiment for control in verdict.controls if control.told is False])
+        found.append(
+            t("Not sensitive: control {names} is not told apart, so the comparison gives no verdict.", names=blind)
         )
-        for control in verdict.controls
-    ]
-    columns = (
-        t("arm"), t("verdict"), t("estimate and interval"), t("n"), t("p"), t("points by seed"), t("why"),
-    )  # fmt: skip
-    yield table(columns, rows, numeric=(3, 4))
-    yield from _points(view, verdict)
-    caveats = [f"{t('Caveat')}: {text}" for text in verdict.caveats]
     if verdict.exploratory:
-        caveats.append(t("Exploratory: no criterion was stated before the runs."))
-    if caveats:
-        yield Bullets(items=tuple(caveats))
+        found.append(t("Exploratory: found by looking, not decided before the runs."))
+    for variant in verdict.variants:
+        found += [
+            caveat(view, verdict, variant.experiment, path) for path in _declared(view, verdict, variant.experiment)
+        ]
+    return tuple(found)
 
 
-def _variant_row(view: View, variant: VariantVerdict) -> tuple[Cell | str, ...]:
-    verdict = Cell(
-        text=view.t(variant.verdict),
-        tone=TONES[variant.verdict],
-        note=view.t("provisional: seeds are missing") if variant.provisional else "",
-    )
-    return (variant.experiment, verdict, *_numbers(variant))
+def _declared(view: View, verdict: ComparisonVerdict, variant: str) -> list[str]:
+    """Return the declared differences outside the factor that this variant really has, as `analysis.caveats` does."""
+    from ablab.study.differences import covers, differences
 
-
-def _numbers(variant: VariantVerdict) -> tuple[str, str, str, str, str]:
-    """Return estimate, n, p, points and reason of an arm."""
-    shown = [condition for condition in variant.conditions if condition.point is not None]
-    pairs = [
-        ("" if pair.seed is None else f"{pair.seed}: ") + figure(pair.effect)
-        for condition in shown[:1]
-        for pair in condition.pairs
+    study = view.study
+    comparison = next(item for item in study.comparisons if item.name == verdict.comparison)
+    found = differences(study.experiments[comparison.baseline], study.experiments[variant])
+    return [
+        path for path in found if covers(study, comparison.also, path) and not covers(study, comparison.factor, path)
     ]
-    return (
-        "; ".join(condition_text(condition).rpartition(", n =")[0] for condition in shown) or "—",
-        str(min((condition.n for condition in shown), default=0)),
-        f"{variant.p:.2g}" if shown else "—",
-        ", ".join(pairs),
-        variant.reason,
-    )
 
 
-def _points(view: View, verdict: ComparisonVerdict) -> Iterator[Block]:
-    """Draw the points and intervals of the first condition on one axis."""
-    first = [
-        (arm.experiment, arm.conditions[0], arm.verdict)
-        for arm in (*verdict.variants, *(control.verdict for control in verdict.controls))
-        if arm.conditions and arm.conditions[0].point is not None
-    ]
-    if not first:
-        return
-    condition = first[0][1]
-    yield Points(
-        title=view.t("Points and intervals"),
-        items=tuple(
-            (
-                name,
-                tuple(pair.effect for pair in found.pairs if pair.effect is not None),
-                found.low,
-                found.point,
-                found.high,
-                TONES[outcome],
-            )
-            for name, found, outcome in first
-        ),
-        margin=condition.number,
-        label=f"{condition.metric} {condition.quantity}",
-        log=condition.quantity == "ratio",
+def caveat(view: View, verdict: ComparisonVerdict, variant: str, path: str) -> str:
+    """Return a declared difference as a sentence."""
+    from ablab.report.settings import short
+    from ablab.study.differences import differences
+
+    experiments = view.study.experiments
+    ours, theirs = differences(experiments[verdict.baseline], experiments[variant])[path]
+    return view.t(
+        "Caveat: {variant} also differs from {baseline} in {path}, {theirs} against {ours}.",
+        variant=variant,
+        baseline=verdict.baseline,
+        path=path,
+        theirs=short(theirs),
+        ours=short(ours),
     )

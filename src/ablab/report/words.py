@@ -1,0 +1,136 @@
+"""Words that stand for codes: statuses, verdicts, failure kinds, names of time, findings.
+
+They are English, marked for the catalogue. A code that is not listed (a task's own name of time, a new finding) is
+shown as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ablab.report.document import Tone
+from ablab.report.language import Translator, mark
+
+STATUSES: Mapping[str, str] = {
+    "done": mark("done"),
+    "running": mark("running"),
+    "failed": mark("failed"),
+    "paused": mark("paused"),
+    "waiting": mark("waiting"),
+    "stopped": mark("stopped"),
+    "pending": mark("pending"),
+    "planned": mark("planned"),
+    "unresolved": mark("unresolved"),
+}
+STATUS_TONES: Mapping[str, Tone] = {"done": "good", "failed": "bad", "paused": "open", "waiting": "open"}
+VERDICTS: Mapping[str, str] = {"met": mark("met"), "not met": mark("not met"), "undecided": mark("undecided")}
+TONES: Mapping[str, Tone] = {"met": "good", "not met": "bad", "undecided": "open"}
+SEVERITIES: Mapping[str, str] = {"error": mark("error"), "warning": mark("warning"), "note": mark("note")}
+SEVERITY_TONES: Mapping[str, Tone] = {"error": "bad", "warning": "open"}
+QUANTITIES: Mapping[str, str] = {"ratio": mark("ratio"), "difference": mark("difference"), "value": mark("value")}
+TIMES: Mapping[str, str] = {
+    "start-up": mark("start-up"),
+    "data": mark("data"),
+    "forward-backward": mark("forward and backward"),
+    "optimizer": mark("optimiser"),
+    "validation": mark("validation"),
+    "checkpoint": mark("checkpoint"),
+    "other": mark("other"),
+}
+FAILURES: Mapping[str, str] = {
+    "out-of-memory": mark("out of memory"),
+    "memory-taken": mark("memory taken by another process"),
+    "killed": mark("killed"),
+    "lost": mark("lost"),
+    "time-limit": mark("time limit"),
+    "disk-full": mark("disk full"),
+    "not-finite": mark("loss not finite"),
+    "data": mark("data"),
+    "config": mark("configuration"),
+    "crash": mark("crash"),
+    "stopped": mark("stopped"),
+    "done": mark("done"),
+}
+NOTES: Mapping[str, str] = {
+    "observation": mark("observation"),
+    "hypothesis": mark("hypothesis"),
+    "issue": mark("issue"),
+    "next": mark("next"),
+}
+SOURCES: Mapping[str, str] = {
+    "history": mark("this store's history"),
+    "probe": mark("the probe"),
+    "rehearsal": mark("the rehearsal"),
+    "study": mark("the study's estimate"),
+}
+#: A title for every finding an audit can make; its sentence is the audit's own.
+FINDINGS: Mapping[str, str] = {
+    "arm-failed": mark("an arm failed"),
+    "arms-unfinished": mark("arms are unfinished"),
+    "best-of-many-looks": mark("the best of many looks at the validation set"),
+    "best-of-one-look": mark("the best of a single look"),
+    "checkpoints-exceed-disk": mark("checkpoints exceed the free disk"),
+    "disk-tight": mark("the disk gets tight"),
+    "control-absent": mark("no control"),
+    "control-planned": mark("a control is only planned"),
+    "criterion-against-metric": mark("the criterion points against the metric"),
+    "declared-difference": mark("a declared difference"),
+    "difference-outside-factor": mark("a difference outside the factor"),
+    "early-stopping": mark("early stopping"),
+    "epochs-exceed-data": mark("more passes over the data than one"),
+    "estimate-off": mark("an estimate is off"),
+    "evaluation-context-differs": mark("evaluation contexts differ"),
+    "factor-without-difference": mark("no difference in the factor"),
+    "few-seeds": mark("few seeds"),
+    "frozen-parameters-moved": mark("frozen parameters moved"),
+    "gated-without-token": mark("gated, and no token"),
+    "headwise-without-global": mark("head-wise without a global arm"),
+    "hub-offline": mark("the hub is switched off"),
+    "hub-unresolved": mark("a hub name without revision"),
+    "identical-arms": mark("identical arms"),
+    "identical-references": mark("identical references"),
+    "identical-results": mark("identical results"),
+    "identical-variant": mark("a variant identical to its baseline"),
+    "initial-logit-scale-differs": mark("initial logit scale differs"),
+    "learning-rate-differs": mark("learning rate differs"),
+    "learning-rates-mixed": mark("learning rates are mixed"),
+    "little-supervised": mark("little is supervised"),
+    "looks-differ": mark("looks at the validation set differ"),
+    "metric-not-yielded": mark("no stage measures the metric"),
+    "metric-on-training-data": mark("a metric on training data"),
+    "missing-bundled": mark("bundled data is missing"),
+    "missing-file": mark("a file is missing"),
+    "not-audited-inside": mark("not audited inside"),
+    "nothing-supervised": mark("nothing is supervised"),
+    "nothing-trains": mark("nothing trains"),
+    "numerics-differ": mark("numerics differ"),
+    "parameter-count-differs": mark("parameter counts differ"),
+    "parameters-moved": mark("which parameters moved"),
+    "pattern-matches-nothing": mark("a pattern matches nothing"),
+    "planned-arm": mark("an arm is only planned"),
+    "ratio-of-a-logarithm": mark("the ratio of a logarithm"),
+    "reference-not-reproduced": mark("a reference is not reproduced"),
+    "results-not-checked": mark("results are not checked yet"),
+    "schedule-cut-short": mark("a schedule was cut short"),
+    "single-seed": mark("a single seed"),
+    "speed-shared-machine": mark("timed on a shared machine"),
+    "tokenizers-differ": mark("tokenizers differ"),
+    "tokens-per-parameter": mark("few tokens a parameter"),
+    "trained-parameters-still": mark("trained parameters stood still"),
+    "training-budget-differs": mark("training budgets differ"),
+    "tuning-differs": mark("only some arms are tuned"),
+    "undersized": mark("too small to decide"),
+    "unpaired-seeds": mark("seeds without a partner"),
+    "validation-partial": mark("validation on a part of the split"),
+    "versions-differ": mark("library versions differ"),
+    "warmup-exceeds-run": mark("the warm-up exceeds the run"),
+    "warmup-long": mark("a long warm-up"),
+    "window-exceeds-context": mark("the window exceeds the context"),
+    "word-level-reference": mark("a word-level reference"),
+}
+
+
+def word(t: Translator, words: Mapping[str, str], code: str) -> str:
+    """Return the word for a code in the report's language; the code itself where there is none."""
+    found = words.get(code)
+    return code if found is None else t(found)
