@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from ablab.contract.failure import AblabError
 from ablab.contract.units import duration, size
+from ablab.plan.commands import command_lines
 from ablab.plan.graph import Plan, Run
 from ablab.store.files import read_json, write_json
 from ablab.store.layout import Store
@@ -95,6 +96,7 @@ def plan_summary(plan: Plan) -> list[str]:
     late = sum(1 for run in runs if run.late)
     if late:
         lines.append(f"{late} runs wait for what a select stage chooses; their keys are made then")
+    lines += command_lines(plan)
     return [line for line in lines if line]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ablab.audit.checks import (
     arms,
     budget,
+    commands,
     controls,
     criterion,
     data,
@@ -26,6 +27,7 @@ from ablab.audit.checks import (
 
 CHECKS = (
     *prerequisites.CHECKS,
+    *commands.CHECKS,
     *isolation.CHECKS,
     *seeds.CHECKS,
     *rates.CHECKS,
