@@ -24,7 +24,6 @@ from ablab.store.retention import (
     dropped,
     folder_bytes,
     folder_size,
-    missing_weights,
     read_index,
     removals,
 )
@@ -109,17 +108,6 @@ def test_results_logs_and_events_stay_and_what_was_dropped_is_written(store: Sto
     with atomic_folder(run.checkpoints / step(30)) as folder:
         write_manifest(folder)
     assert list(dropped(run)) == [step(20)]
-
-
-def test_missing_weights_say_whether_a_policy_dropped_them(store: Store) -> None:
-    run = make(store, "train-01", steps=range(10, 40, 10))
-    assert missing_weights(run, "last") is missing_weights(run, "best") is None
-    (run.checkpoints / step(30) / "manifest.json").unlink()
-    assert "gone without the retention" in str(missing_weights(run, "last"))
-    write_manifest(run.checkpoints / step(30))
-    collect(removals(store, retention=keeping(last=False, best=0)))
-    assert f"last checkpoint {step(30)} of train-01 was dropped by the retention" in str(missing_weights(run, "last"))
-    assert "has no best checkpoint" in str(missing_weights(store.run("prepare-02"), "best"))
 
 
 def test_an_intermediate_goes_when_all_that_read_it_are_done(store: Store) -> None:

@@ -162,6 +162,7 @@ def _run_json(run: Run, plan: Plan) -> dict[str, Any]:
         "estimate": run.estimate,
         "estimate_source": run.estimate_source,
         "remaining": run.remaining,
+        "again": run.again,
         "bytes": run.bytes,
         "unresolved": list(run.unresolved),
         "late": list(run.late),
@@ -234,6 +235,8 @@ def _names_before(path: Path) -> dict[str, None]:
 def _status(run: Run) -> str:
     if run.unresolved and run.status != "done":
         return f"{run.status} ({_listed(run.unresolved)})"
+    if run.again:
+        return f"{run.status} ({run.again})"
     return f"{run.status} (late)" if run.late and run.status == "pending" else run.status
 
 

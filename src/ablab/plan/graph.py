@@ -39,6 +39,7 @@ class Run:
         config: digest of the configuration alone, equal for runs that differ in seed and inputs only.
         folder: name of its folder where the store has one; a run that another stage name made first keeps that name.
         remaining: seconds a running run says it needs still.
+        again: why a finished run is work to do: what waits for its weights would not find them.
     """
 
     key: str
@@ -57,6 +58,12 @@ class Run:
     bytes: int | None = None
     folder: str = ""
     remaining: float | None = None
+    again: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result, be its weights there or not."""
+        return self.status == "done" or bool(self.again)
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from ablab.plan.graph import Plan
 from ablab.plan.keys import Keyer
 from ablab.plan.programs import Programs
 from ablab.plan.references import References
-from ablab.plan.statuses import choice_of, folders_by_key, read_statuses
+from ablab.plan.statuses import choice_of, find_lost_weights, folders_by_key, read_statuses
 from ablab.store.layout import Store
 from ablab.study.problems import nearest
 from ablab.study.schema import Experiment, Study
@@ -62,6 +62,7 @@ def make_plan(
         plan = expansion.expand(wanted, None if seeds is None else frozenset(seeds))
         read_statuses(plan.runs.values(), store, folders)
         expansion.drop_idle_trials(plan)
+        find_lost_weights(plan, store)
         forecast(plan, store, slots=slots)
     return plan
 

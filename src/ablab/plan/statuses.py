@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ablab.contract.kinds import is_select
 from ablab.contract.state import State
-from ablab.plan.graph import Run, RunStatus
+from ablab.plan.graph import Plan, Run, RunStatus
 from ablab.store.claims import is_alive, read_holder
 from ablab.store.files import CorruptFile, read_bytes
 from ablab.store.layout import RunFolder, Store
+from ablab.store.remake import lost_weights
 
 #: States that mean what they say without a living worker.
 _SETTLED: dict[str, RunStatus] = {"failed": "failed", "stopped": "stopped", "waiting": "waiting", "paused": "paused"}
@@ -56,6 +58,32 @@ def read_statuses(runs: Iterable[Run], store: Store | None, folders: Mapping[str
                 run.status = status
             if status == "running" and state is not None:
                 run.remaining = state.remaining
+
+
+def find_lost_weights(plan: Plan, store: Store | None) -> None:
+    """Make finished runs work to do again whose weights a run of the plan will read and would not find.
+
+    Users come before what they read here, so that a chain of dropped weights is followed to its beginning.
+    """
+    if store is None:
+        return
+    seen: set[tuple[str, str]] = set()
+    for user in reversed(plan.runs.values()):
+        if user.status in ("done", "planned") or is_select(user.stage.spec):
+            continue
+        for given in user.inputs:
+            run = plan.runs[given.key]
+            if run.status != "done" or (run.key, given.checkpoint) in seen:
+                continue
+            seen.add((run.key, given.checkpoint))
+            folder = store.run(run.name)
+            lost = lost_weights(folder, given.checkpoint)
+            if lost is not None:
+                run.again = lost
+                status, state = status_of(str(folder.remake.path))
+                # A remake that is done only waits to be moved over, which the launch does.
+                run.status = "pending" if status == "done" else status
+                run.remaining = state.remaining if status == "running" and state is not None else None
 
 
 def status_of(path: str) -> tuple[RunStatus, State | None]:

@@ -155,6 +155,11 @@ class RunFolder:
         return self.path / "artifacts"
 
     @property
+    def remake(self) -> RunFolder:
+        """`remake/`: where weights that were dropped are made again (`ablab.store.remake`)."""
+        return RunFolder(self.path / "remake")
+
+    @property
     def exists(self) -> bool:
         """Whether the folder is there."""
         return self.path.is_dir()

@@ -97,6 +97,8 @@ def removals(
             drop_all = not retention.intermediate and run.key in consumed
             is_pinned = run.key in pins or run.name in pins
             found += _checkpoints(run, retention, pinned=is_pinned, drop_all=drop_all)
+            if not is_pinned and run.remake.exists:
+                found.append(_removal(run.remake.path, run, "remains", "made again for what is done by now"))
         found += _remains(run.path, run, age=_REMAINS_IN_RUN)
     for folder in ("studies", "launches", "sources", "rehearsals", "runs"):
         found += _remains(store.root / folder, None, age=_REMAINS, below=folder != "runs")
@@ -134,22 +136,6 @@ def dropped(run: RunFolder) -> dict[str, str]:
     """Return why by name of the checkpoints that retention removed and that were not made again."""
     rows = read_lines(_dropped_path(run))
     return {row["name"]: row["reason"] for row in rows if not (run.checkpoints / row["name"]).exists()}
-
-
-def missing_weights(run: RunFolder, which: Literal["last", "best"]) -> str | None:
-    """Return why a finished run's last or best checkpoint is not there, one sentence; None when it is there.
-
-    A shallow look, cheap enough for a plan; whoever loads the checkpoint checks its content.
-    """
-    index = read_index(run)
-    name = index.last if which == "last" else next(iter(index.best), None)
-    if name is None:
-        return f"{run.name} has no {which} checkpoint"
-    if (run.checkpoints / name / MANIFEST).exists():
-        return None
-    reason = dropped(run).get(name)
-    how = f"was dropped by the retention ({reason})" if reason else "is gone without the retention having dropped it"
-    return f"the {which} checkpoint {name} of {run.name} {how}; a new attempt makes it again"
 
 
 def read_index(run: RunFolder) -> Index:
@@ -258,8 +244,8 @@ def _consumers(store: Store) -> tuple[set[str], set[str]]:
 
 
 def _is_busy(run: RunFolder) -> bool:
-    holder = read_holder(run.claim_path)
-    return holder is not None and is_alive(holder)
+    holders = [read_holder(run.claim_path), read_holder(run.remake.claim_path)]
+    return any(holder is not None and is_alive(holder) for holder in holders)
 
 
 def _remains(folder: Path, run: RunFolder | None, *, age: float, below: bool = True) -> Iterator[Removal]:
