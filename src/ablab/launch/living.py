@@ -41,10 +41,7 @@ def living_workers(store: Store, study: str | None = None) -> Iterator[tuple[str
         holder = living_holder(folder)
         if holder is None:
             continue
-        try:
-            order = folder.read_order()
-        except AblabError:
-            order = None
+        order = folder.known_order()
         if study is None or (order is not None and order.study == study):
             yield folder.name, holder
 

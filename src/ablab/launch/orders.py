@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ablab.contract.failure import AblabError
 from ablab.contract.kinds import is_command
 from ablab.contract.order import Input, Numerics, Order, Resources
 from ablab.launch.endings import checkpoint_mark
@@ -157,10 +156,7 @@ def kept(folder: RunFolder) -> Kept:
 
 def kept_of_finished(folder: RunFolder) -> Kept:
     """Return what a run keeps whose weights are made again: it is to come out as it did."""
-    try:
-        order = folder.read_order()
-    except AblabError:
-        order = None
+    order = folder.known_order()
     return Kept(numerics=_first_numerics(folder), resources=order.resources if order else None)
 
 

@@ -5,12 +5,11 @@ A full disk must not end a launch: what cannot be written now is kept and writte
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from ablab.contract.failure import AblabError, DiskFullError
+from ablab.contract.failure import DiskFullError
 from ablab.contract.state import State, Status
 from ablab.launch.failures import Ending
 from ablab.store.layout import RunFolder, Store
@@ -62,9 +61,7 @@ class Records:
 
 
 def _write_state(folder: RunFolder, status: Status, *, kind: str | None, message: str) -> None:
-    before: State | None = None
-    with contextlib.suppress(AblabError):
-        before = folder.read_state()
+    before = folder.known_state()
     now = time.time()
     base = before or State(status=status, updated=now)
     ended = now if status in {"failed", "stopped"} else None

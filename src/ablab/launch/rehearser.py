@@ -53,9 +53,9 @@ class Rehearser:
         return self.rehearsals.of_run.get(key, "")
 
     @property
-    def pending(self) -> list[Entry]:
-        """What could be rehearsed now."""
-        return list(self.rehearsals.startable(self._desk.is_done))
+    def waits(self) -> bool:
+        """Whether something could be rehearsed now."""
+        return any(True for _ in self.rehearsals.startable(self._desk.is_done))
 
     @property
     def under_way(self) -> bool:
@@ -68,7 +68,7 @@ class Rehearser:
 
     def fill(self) -> None:
         """Start what there is a place for."""
-        for entry in self.pending:
+        for entry in self.rehearsals.startable(self._desk.is_done):
             if entry.not_before <= time.monotonic() and not self._begin(entry):
                 return
 

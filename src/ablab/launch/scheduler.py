@@ -24,7 +24,7 @@ from ablab.launch.orders import Common
 from ablab.launch.places import Pool
 from ablab.launch.rehearsals import Rehearsals
 from ablab.launch.rehearser import Rehearser
-from ablab.launch.sending import Sender, state_of
+from ablab.launch.sending import Sender
 from ablab.plan.graph import Plan, Run
 
 _POOLS: tuple[Pool, ...] = ("gpu", "cpu")
@@ -114,7 +114,7 @@ class Scheduler:
             return True
         if self._watched or self._desk.waits:
             return False
-        return not any(self._desk.first(pool) for pool in _POOLS) and not self._rehearser.pending
+        return not any(self._desk.first(pool) for pool in _POOLS) and not self._rehearser.waits
 
     def _patience(self) -> float:
         """Return how long nothing needs to be looked at unless something happens."""
@@ -177,7 +177,7 @@ class Scheduler:
             return
         if self._sender.adopt_living(key):
             return
-        state = state_of(folder)
+        state = folder.known_state()
         if state is not None and state.status == "failed" and state.updated > self._began:
             desk.fail(key, f"failed in another launch: {state.message}")
         else:
@@ -260,7 +260,7 @@ class Scheduler:
         until = self._desk.options.until
         if until is None or run.estimate is None:
             return ""
-        state = state_of(self._desk.folder(run.key))
+        state = self._desk.folder(run.key).known_state()
         remaining = run.estimate * (1.0 - (state.progress if state is not None else 0.0))
         if time.time() + remaining <= until:
             return ""

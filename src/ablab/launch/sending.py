@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ablab.contract.failure import AblabError
-from ablab.contract.order import Numerics, Order, Resources
-from ablab.contract.state import State
+from ablab.contract.order import Numerics, Resources
 from ablab.launch.crew import Crew, Job, is_here, living_holder
 from ablab.launch.desk import Desk
 from ablab.launch.orders import Common, build_order, kept, kept_of_finished, next_resources
@@ -107,7 +105,7 @@ class Sender:
         """Look after a living worker that no launcher looks after."""
         desk = self._desk
         run, folder = desk.run(key), desk.folder(key)
-        order = order_of(folder)
+        order = folder.known_order()
         job = Job(
             name=run.name,
             key=key,
@@ -125,7 +123,7 @@ class Sender:
         """Account the cores of a worker that is not ours, if it is on this machine as far as we know."""
         run = self._desk.run(key)
         if holder is None or is_here(holder):
-            order = order_of(self._desk.folder(key))
+            order = self._desk.folder(key).known_order()
             resources = order.resources if order is not None else self._desk.places.wanted(run)
             self._desk.places.occupy(run.name, resources)
 
@@ -141,22 +139,6 @@ class Sender:
         if saved is None:
             return resources
         return resources.model_copy(update={one: getattr(saved, one) or getattr(resources, one) for one in _SAVED})
-
-
-def state_of(folder: RunFolder) -> State | None:
-    """Return the state of a run; a damaged one, which its next attempt replaces, counts as none."""
-    try:
-        return folder.read_state()
-    except AblabError:
-        return None
-
-
-def order_of(folder: RunFolder) -> Order | None:
-    """Return the order of a run; a damaged one, which its next attempt replaces, counts as none."""
-    try:
-        return folder.read_order()
-    except AblabError:
-        return None
 
 
 def _where(resources: Resources) -> str:

@@ -10,7 +10,7 @@ from ablab.contract.kinds import is_select
 from ablab.contract.state import State
 from ablab.plan.graph import Plan, Run, RunStatus
 from ablab.store.claims import is_alive, read_holder
-from ablab.store.files import CorruptFile, read_bytes
+from ablab.store.files import read_bytes
 from ablab.store.layout import RunFolder, Store
 from ablab.store.remake import lost_weights
 
@@ -96,7 +96,7 @@ def status_of(path: str) -> tuple[RunStatus, State | None]:
     done = folder.done
     if done and not _mentions_stopped(path):
         return "done", None
-    state = _readable_state(folder)
+    state = folder.known_state()
     if state is None:
         return ("done" if done else "running" if _claimed(folder) else "pending"), None
     if state.status == "stopped":
@@ -106,14 +106,6 @@ def status_of(path: str) -> tuple[RunStatus, State | None]:
     if _claimed(folder):
         return "running", state
     return _SETTLED.get(state.status, "pending"), state
-
-
-def _readable_state(folder: RunFolder) -> State | None:
-    """Return the state; one that was cut or edited says nothing, and the next attempt writes a new one."""
-    try:
-        return folder.read_state()
-    except CorruptFile:
-        return None
 
 
 def _mentions_stopped(path: str) -> bool:

@@ -42,7 +42,7 @@ def _by_arm(folders: list[RunFolder], text: str) -> list[RunFolder]:
     seed, _, stage = rest.partition("/")
     matches = []
     for folder in folders:
-        order = folder.read_order()
+        order = folder.known_order()
         if order is None or order.experiment != experiment:
             continue
         if seed and str(order.seed) != seed.removeprefix("seed-"):

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ablab.contract.failure import AblabError
 from ablab.contract.order import Order
 from ablab.contract.result import Result
 from ablab.contract.state import State
@@ -211,6 +212,20 @@ class RunFolder:
     def read_state(self) -> State | None:
         """Return where the run stands; None when it never started. Raises CorruptFile or UnreadableFormat."""
         return _read_model(State, f"{self._path}/state.json")
+
+    def known_state(self) -> State | None:
+        """Return the state; one that was cut or edited says nothing, and the next attempt writes a new one."""
+        try:
+            return self.read_state()
+        except AblabError:
+            return None
+
+    def known_order(self) -> Order | None:
+        """Return the order; a damaged one, which the next attempt replaces, counts as none."""
+        try:
+            return self.read_order()
+        except AblabError:
+            return None
 
     def write_state(self, state: State, *, sync: bool = False) -> None:
         """Write where the run stands, secrets in its message hidden.

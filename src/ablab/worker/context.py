@@ -75,7 +75,7 @@ class WorkerContext:
             self._thread.start()
 
     def _first_start(self) -> float:
-        before = self._run.read_state() if self.attempt else None
+        before = self._run.known_state() if self.attempt else None
         return before.started if before is not None and before.started is not None else time.time()
 
     @property

@@ -13,7 +13,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablab.contract.failure import EXIT_CLAIMED, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, AblabError, ConfigError
@@ -96,7 +96,7 @@ def _attempt(order: Order, run: RunFolder, claim: Claim, clock: Clock, stop: Sto
         context = _open(order, run, attempt, claim, clock, stop)
     except BaseException as error:
         # Before there is a context to tell it through: an unusable device, an unknown tracker, a full disk.
-        return _refused(run, attempt, classify(error))
+        return _refused(run, attempt, classify(error), error)
     try:
         outcome = _compute(order, context)
         records.publish(run, context, claim, outcome)
@@ -161,12 +161,18 @@ def _failure(error: BaseException, stop: Stop, run: RunFolder) -> Failure:
         failure = Failure(kind=stop.kind, message=message, detail=failure.detail | {"reason": stop.reason})
     if failure.kind == "crash" and world_size() > 1:
         failure = peers.first_cause(run) or failure
-    if failure.traceback:
-        traceback.print_exception(error)
-    else:
-        print(f"{failure.kind}: {failure.message}", file=sys.stderr)
-    sys.stderr.flush()
+    _tell(failure, error)
     return failure
+
+
+def _tell(failure: Failure, error: BaseException) -> None:
+    """Write a failure into the log; on a full disk the record has to do, for which room was set aside."""
+    with suppress(OSError):
+        if failure.traceback:
+            traceback.print_exception(error)
+        else:
+            print(f"{failure.kind}: {failure.message}", file=sys.stderr)
+        sys.stderr.flush()
 
 
 def _failed(context: WorkerContext, failure: Failure) -> int:
@@ -176,10 +182,8 @@ def _failed(context: WorkerContext, failure: Failure) -> int:
     return EXIT_STOPPED if failure.kind in ("stopped", "time-limit") else EXIT_FAILED
 
 
-def _refused(run: RunFolder, attempt: AttemptFolder, failure: Failure) -> int:
-    if failure.traceback:
-        traceback.print_exc()
-    print(f"{failure.kind}: {failure.message}", file=sys.stderr)
+def _refused(run: RunFolder, attempt: AttemptFolder, failure: Failure, error: BaseException) -> int:
+    _tell(failure, error)
     records.refuse(run, attempt, failure)
     return EXIT_FAILED
 
