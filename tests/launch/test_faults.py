@@ -204,4 +204,5 @@ def test_workers_killed_at_random_change_no_result(lab: Lab, sources: Path, even
         summary = lab.launch()
     assert summary.exit_code == 0
     assert lab.values() == undisturbed(lab, sources, *pipelines(3, steps=8))
-    assert len(lab.ends()) == len(set(lab.ends())) == 7
+    # Nothing is finished twice (who is killed just after publishing leaves no line).
+    assert len(lab.ends()) == len(set(lab.ends()))
