@@ -77,9 +77,10 @@ def _settings() -> Iterator[None]:
             "figures as PDF, SVG or PNG need matplotlib: pip install 'ablab[plots]' (--format csv needs nothing)"
         ) from None
     there = {font.name for font in font_manager.fontManager.ttflist}
-    with matplotlib.rc_context(
-        {**_SETTINGS, "font.family": [name for name in _FONTS if name in there] or "sans-serif"}
-    ):
+    fonts = [name for name in _FONTS if name in there] or ["sans-serif"]
+    with matplotlib.rc_context({**_SETTINGS, "font.family": fonts}), warnings.catch_warnings():
+        # A machine without a font for a name's script draws boxes; that is no reason for a warning a glyph.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
