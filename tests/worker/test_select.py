@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from ablab.contract.failure import EXIT_DONE, EXIT_FAILED
@@ -20,7 +22,8 @@ def make_trial(make_run):
         )
         values = {"val/loss": last}
         run.write_result(Result(key=run.key, metrics=values, best={"val/loss": Best(value=best, step=1)}))
-        return Input(reference=f"trial {rate} {width}", stage="train", kind="train", key=run.key, path=str(run.path))
+        swept = {"model.width": width, "pipeline.train.optimizer.learning_rate": rate}
+        return Input(reference=json.dumps(swept), stage="train", kind="train", key=run.key, path=str(run.path))
 
     return make
 
@@ -51,6 +54,23 @@ def test_direction_and_value_are_the_studys(template, make_run, make_trial, at, 
     trials = [make_trial(0.1, 8, 1.0, 0.1, 1), make_trial(0.1, 16, 2.0, 0.9, 1)]
     _, run = choose(template, make_run, trials, at=at, mode=mode)
     assert run.read_result().facts["chosen"]["model.width"] == width
+
+
+def test_a_path_may_lead_to_a_stage_that_the_trial_reads(template, make_run):
+    """What was swept is not among the trials' own parameters."""
+    trials = []
+    for size, loss in ((100, 2.0), (200, 1.0)):
+        run = make_run(f"train-{size}")
+        run.write_result(Result(key=run.key, metrics={"val/loss": loss}))
+        reference = json.dumps({"pipeline.prepare.vocabulary": size})
+        trials.append(Input(reference=reference, stage="train", kind="train", key=run.key, path=str(run.path)))
+    code, run = choose(template, make_run, trials, sweep={"pipeline.prepare.vocabulary": [100, 200]})
+    assert code == EXIT_DONE and run.read_result().facts["chosen"] == {"pipeline.prepare.vocabulary": 200}
+
+
+def test_a_trial_of_other_values_is_named(template, make_run, make_trial):
+    code, run = choose(template, make_run, [make_trial(0.1, 8, 1.0, 0.1, 1)], sweep={"model.depth": [1]})
+    assert code == EXIT_FAILED and "expected its values of model.depth" in run.read_state().message
 
 
 def test_a_metric_that_no_trial_has_is_named(template, make_run, make_trial):

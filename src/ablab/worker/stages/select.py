@@ -49,11 +49,10 @@ def run(order: Order, context: Context) -> Outcome:
 def _trials(order: Order, parameters: Select) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for given in order.inputs:
-        order_read = RunFolder(given.path).read_order()
         result = RunFolder(given.path).read_result()
-        if order_read is None or result is None:
+        if result is None:
             raise DataError(f"trial {given.reference} ({given.path}) is not finished", file=given.path)
-        values = {path: _value(order_read, path) for path in parameters.sweep}
+        values = _values(given, parameters)
         trial = trials.setdefault(json.dumps(values, sort_keys=True), Trial(values=values))
         trial.scores.append(_score(result, parameters, given))
     if not trials:
@@ -70,12 +69,17 @@ def _score(result: Result, parameters: Select, given: Input) -> float:
     return result.metrics[parameters.metric]
 
 
-def _value(order: Order, path: str) -> Any:
-    """Return the value that a study path (`pipeline.<stage>.<parameter>` or `<section>.<field>`) has in an order."""
-    parts = path.split(".")
-    at: Any = order.parameters if parts[0] == "pipeline" else order.sections
-    for part in parts[2:] if parts[0] == "pipeline" else parts:
-        if not isinstance(at, dict) or part not in at:
-            raise ConfigError(f"sweep: {path} is not in the trial's order; check the path")
-        at = at[part]
-    return at
+def _values(given: Input, parameters: Select) -> dict[str, Any]:
+    """Return what was swept by path: the plan writes it as the trial's reference, be it whose parameter it may.
+
+    A path need not lead to the trial's own parameters: a sweep may set those of a stage that the trial reads.
+    """
+    try:
+        values = json.loads(given.reference)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or values.keys() != parameters.sweep.keys():
+        raise ConfigError(
+            f"trial {given.reference} ({given.path}): expected its values of {', '.join(parameters.sweep)} as JSON"
+        )
+    return {path: values[path] for path in parameters.sweep}
