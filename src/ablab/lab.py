@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ablab.analysis.judgement import ComparisonVerdict
     from ablab.analysis.results import Results
     from ablab.contract.finding import Finding
-    from ablab.launch.options import LaunchSummary
+    from ablab.launch.options import LaunchSummary, OnEvent
     from ablab.plan.graph import Plan
     from ablab.report.view import View
 
@@ -84,11 +84,14 @@ class Lab:
             plan = self.plan()
         return audit(self.study, plan=plan, store=self.store)
 
-    def run(self, *, say: Callable[[str], None] | None = None, **options: Any) -> LaunchSummary:
+    def run(
+        self, *, say: Callable[[str], None] | None = None, on_event: OnEvent | None = None, **options: Any
+    ) -> LaunchSummary:
         """Run what is left of the study.
 
         Args:
             say: called with each line a person would want to read.
+            on_event: called with everything that happens, as data.
             **options: fields of `ablab.launch.options.Options` (only, seeds, devices, until, track, ...).
         """
         from ablab.launch.launcher import Options, launch
@@ -98,7 +101,9 @@ class Lab:
         def replan() -> Plan:
             return self.plan(only=chosen.only, seeds=chosen.seeds)
 
-        summary = launch(self.study, replan(), self.store, chosen, report=say or (lambda _: None), replan=replan)
+        summary = launch(
+            self.study, replan(), self.store, chosen, report=say or (lambda _: None), on_event=on_event, replan=replan
+        )
         self.forget()
         return summary
 

@@ -20,7 +20,8 @@ from ablab.cli.common import (
     print_json,
     say,
 )
-from ablab.contract.failure import EXIT_STOPPED, ConfigError
+from ablab.cli.progress import launch_progress
+from ablab.contract.failure import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +53,7 @@ def run(
     """
     lab = open_lab(study, overrides, profile=profile, store=store, quick=quick)
     _refuse_unsound(lab, force=force, quiet=as_json)
-    options = {
+    options: dict[str, Any] = {
         "only": tuple(only) if only else None,
         "seeds": tuple(seeds) if seeds else None,
         "devices": _devices(devices),
@@ -62,15 +63,16 @@ def run(
         "track": tuple(track or ()),
         "rehearse": rehearse,
     }
-    summary = lab.run(say=(lambda _: None) if as_json else say, **options)
     if as_json:
+        summary = lab.run(**options)
         print_json(summary)
-    elif not detach:
-        _conclude(lab)
-    if summary.failed or summary.blocked:
-        raise typer.Exit(1)
-    if summary.stopped:
-        raise typer.Exit(EXIT_STOPPED)
+    else:
+        left = sum(run.status not in {"done", "planned"} for run in lab.plan(only=only, seeds=seeds).runs.values())
+        with launch_progress(lab.store, total=left) as (tell, on_event):
+            summary = lab.run(say=tell, on_event=on_event, **options)
+        if not detach:
+            _conclude(lab)
+    raise typer.Exit(summary.exit_code)
 
 
 def _refuse_unsound(lab: Any, *, force: bool, quiet: bool) -> None:
