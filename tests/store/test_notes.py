@@ -15,9 +15,15 @@ TOKEN = "hf_" + "a1" * 15
 
 def test_a_note_reads_back_as_it_was_written(tmp_path: Path) -> None:
     written = append_note(
-        tmp_path, "  drops after warm-up\n", kind="hypothesis", study="s", profile="p", experiment="A", metric="val/loss",
+        tmp_path,
+        "  drops after warm-up\n",
+        kind="hypothesis",
+        study="s",
+        profile="p",
+        experiment="A",
+        metric="val/loss",
         status={"done": 3},
-    )  # fmt: skip
+    )
     assert read_notes(tmp_path) == [written]
     assert (written.text, written.status) == ("drops after warm-up", {"done": 3})
 

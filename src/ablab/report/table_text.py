@@ -12,9 +12,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from ablab.contract.units import figure
 from ablab.report.references import Reference
 from ablab.report.tables import Entry, Group, ResultTable, Row
-from ablab.contract.units import figure
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
