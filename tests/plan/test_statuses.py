@@ -60,9 +60,16 @@ def test_settled_states_are_believed(study: Any, store: Store, status: Any) -> N
 
 
 @pytest.mark.parametrize("status", ["running", "done"])
-def test_without_a_living_claim_or_a_result_it_is_pending(study: Any, store: Store, status: Any) -> None:
+def test_without_a_living_claim_or_a_result_it_was_stopped(study: Any, store: Store, status: Any) -> None:
     store.run(train_of(study, store).name).create().write_state(state(status))
+    assert train_of(study, store).status == "stopped"
+
+
+def test_an_attempt_without_a_state_was_stopped(study: Any, store: Store) -> None:
+    folder = store.run(train_of(study, store).name).create()
     assert train_of(study, store).status == "pending"
+    folder.new_attempt()
+    assert train_of(study, store).status == "stopped"
 
 
 @pytest.mark.parametrize("status", ["running", "failed", "waiting"])

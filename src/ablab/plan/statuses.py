@@ -90,22 +90,22 @@ def status_of(path: str) -> tuple[RunStatus, State | None]:
     """Return where the run in a folder stands, and its state where one was needed to tell.
 
     A result makes it done, except where its state says that it was stopped because of other runs. A state "running"
-    is believed only while its claim is alive; otherwise the run is pending and will be resumed.
+    is believed only while its claim is alive; otherwise the run was stopped, by whatever means, and will be resumed.
     """
     folder = RunFolder(path)
     done = folder.done
     if done and not _mentions_stopped(path):
         return "done", None
     state = folder.known_state()
-    if state is None:
-        return ("done" if done else "running" if _claimed(folder) else "pending"), None
-    if state.status == "stopped":
+    if state is not None and state.status == "stopped":
         return "stopped", state
     if done:
         return "done", state
     if _claimed(folder):
         return "running", state
-    return _SETTLED.get(state.status, "pending"), state
+    if state is None:
+        return ("stopped" if folder.attempts() else "pending"), None
+    return _SETTLED.get(state.status, "stopped"), state
 
 
 def _mentions_stopped(path: str) -> bool:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablab.contract.state import State
 from ablab.contract.units import duration, figure, percent, size
 
 if TYPE_CHECKING:
-    from ablab.contract.state import State
     from ablab.plan.graph import Plan, Run
     from ablab.store.layout import RunFolder, Store
     from ablab.study.schema import Study
@@ -63,13 +63,15 @@ def study_rows(study: Study, plan: Plan, store: Store) -> list[StatusRow]:
 def unfinished_rows(store: Store) -> Iterator[StatusRow]:
     """Yield the runs of a whole store that began and are not done, whatever study they belong to."""
     for folder in store.runs():
-        state = folder.read_state()
-        if state is None or state.status == "done":
+        state = folder.known_state()
+        if (state is not None and state.status == "done") or folder.done:
             continue
-        order = folder.read_order()
+        if state is None and not folder.attempts():
+            continue
+        order = folder.known_order()
         status = believed(folder, state)
         yield _row(
-            state,
+            state or State(status="stopped", updated=folder.path.stat().st_mtime),
             experiment=order.experiment if order else "?",
             seed=order.seed if order else None,
             stage=folder.stage,
@@ -79,9 +81,9 @@ def unfinished_rows(store: Store) -> Iterator[StatusRow]:
         )
 
 
-def believed(folder: RunFolder, state: State) -> str:
-    """Return the status of a run; "running" is believed only while its claim is alive."""
-    if state.status != "running":
+def believed(folder: RunFolder, state: State | None) -> str:
+    """Return the status of an unfinished run; "running" is believed only while its claim is alive."""
+    if state is not None and state.status != "running":
         return state.status
     from ablab.store.claims import is_alive, read_holder
 
@@ -90,8 +92,8 @@ def believed(folder: RunFolder, state: State) -> str:
 
 
 def _plan_row(study: Study, plan: Plan, store: Store, run: Run) -> StatusRow:
-    folder = store.run(run.name)
-    state = folder.read_state() if run.status not in {"pending", "planned", "unresolved"} else None
+    folder = store.run(run.name).remake if run.again else store.run(run.name)
+    state = folder.known_state() if run.status not in {"pending", "planned", "unresolved"} else None
     names: dict[str, Any] = {
         "experiment": run.experiment if len(run.users) == 1 else _users(run),
         "seed": run.seed,
