@@ -89,7 +89,9 @@ class Control:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # None: it was not installed from Python, and cannot be put back from here.
+                if handler is not None:
+                    signal.signal(number, handler)
 
     def close(self) -> None:
         """Close the pipe."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ablab.contract.failure import DiskFullError
 from ablab.contract.state import State, Status
@@ -42,9 +43,7 @@ class Records:
     def links(self, study: Study, users: Iterable[tuple[str, int, str]], run: str) -> None:
         """Make a run reachable by the names of its users: (experiment, seed, stage)."""
         for experiment, seed, stage in users:
-            self._write(
-                lambda e=experiment, s=seed, g=stage: self._store.link(study.name, study.profile, e, s, g, run)  # type: ignore[misc]
-            )
+            self._write(partial(self._store.link, study.name, study.profile, experiment, seed, stage, run))
 
     def flush(self) -> None:
         """Write what could not be written before, in order; stop at the first that still cannot."""
