@@ -42,18 +42,36 @@ def schema(task: TaskOption = "language-modeling") -> None:
 def new(
     path: Annotated[str, typer.Argument(help="Study file to write.")],
     task: TaskOption = "language-modeling",
+    command: Annotated[
+        str | None,
+        typer.Option("--command", help='Command line to make a study of: "python train.py --lr 3e-4 --seed 1".'),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a study file that runs as it is: two arms, three seeds, a criterion, a control, two profiles."""
-    from ablab.contract.registry import find_task
-    from ablab.study.scaffold import scaffold
+    """Write a study file that runs as it is, from a task's example or from a command line of your own.
 
+    From a task: two arms, three seeds, a criterion, a control, two profiles. From a command: its flags become
+    parameters, its seed the study's seeds, its files are found, and its metrics where its script shows them.
+    """
     target = Path(path)
     if target.exists():
         raise ConfigError(f"{target} exists; choose another name, or remove it first")
+    text = _new_text(target, task, command)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(scaffold(find_task(task), name=target.stem), encoding="utf-8")
+    target.write_text(text, encoding="utf-8")
     if as_json:
         print_json({"study": str(target)})
     else:
         say(f"{target} written. Next: ablab check {target} && ablab run {target} --profile smoke")
+
+
+def _new_text(target: Path, task: str, command: str | None) -> str:
+    """Return the text of a new study."""
+    if command is not None:
+        from ablab.study.command_scaffold import command_scaffold
+
+        return command_scaffold(command, name=target.stem, base=Path.cwd(), study_folder=target.parent)
+    from ablab.contract.registry import find_task
+    from ablab.study.scaffold import scaffold
+
+    return scaffold(find_task(task), name=target.stem)

@@ -14,6 +14,8 @@ def scaffold(task: TaskSpec, *, name: str) -> str:
     Raises:
         ConfigError: when the task ships no example.
     """
+    if task.name == "command":
+        raise ConfigError('give the command line: ablab new STUDY --command "python train.py --lr 3e-4 --seed 1"')
     if task.scaffold is None:
         raise ConfigError(f"the task {task.name} ships no example study; start from one in studies/, or from its docs")
     package, _, file = task.scaffold.partition(":")
