@@ -162,7 +162,7 @@ def _validations(folder: RunFolder, metric: str) -> dict[int, float]:
         return {}
     return {
         event["step"]: event["values"][metric]
-        for event in read_events(folder)
+        for event in read_events(folder, problems=[])
         if event.get("e") == "validation" and metric in event["values"]
     }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ablab.contract.events import Event
 from ablab.contract.failure import AblabError, ConfigError
 from ablab.contract.result import TIMES, Artifact, Outcome, Result
 from ablab.contract.state import State, Status
@@ -135,8 +137,8 @@ def _artifact(folder: Path, relative: str) -> Artifact:
 def total_times(run: RunFolder) -> dict[str, float]:
     """Return the seconds by name over all attempts, each by its last account."""
     sums = dict.fromkeys(TIMES, 0.0)
-    for number in run.attempts():
-        accounts = [e for e in read_attempt_events(run.attempt(number).events) if e.get("e") == "time"]
+    for events in _events_by_attempt(run):
+        accounts = [event for event in events if event.get("e") == "time"]
         for name, seconds in accounts[-1]["totals"].items() if accounts else ():
             sums[name] = sums.get(name, 0.0) + seconds
     return sums
@@ -145,9 +147,15 @@ def total_times(run: RunFolder) -> dict[str, float]:
 def peaks(run: RunFolder) -> dict[str, int]:
     """Return the largest memory any attempt logged, in bytes."""
     found = {"rss": gauges.peak_rss(), "gpu": gauges.peak_gpu_memory()}
-    for number in run.attempts():
-        for event in read_attempt_events(run.attempt(number).events):
+    for events in _events_by_attempt(run):
+        for event in events:
             if event.get("e") == "resource":
                 found["rss"] = max(found["rss"], int(event.get("rss", 0)))  # type: ignore[call-overload]
                 found["gpu"] = max(found["gpu"], int(event.get("gpu_memory", 0)))  # type: ignore[call-overload]
     return found
+
+
+def _events_by_attempt(run: RunFolder) -> Iterator[list[Event]]:
+    """Yield the events of each attempt; a line that was damaged costs no run its result, and the report names it."""
+    for number in run.attempts():
+        yield read_attempt_events(run.attempt(number).events, problems=[])

@@ -132,7 +132,7 @@ def summary(context: Context, *, direction: Direction) -> Summary:
     """Return the last and best value of every metric over all attempts, superseded events left out; not all finite."""
     context.flush()
     found = Summary()
-    for event in read_events(RunFolder(context.folder)):
+    for event in read_events(RunFolder(context.folder), problems=[]):
         step = int(event.get("step", 0))
         if event.get("e") == "validation":
             values: Mapping[str, Any] = event.get("values") or {}
