@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ablab.plan.schedule import Job, critical_path, makespan
@@ -76,6 +76,8 @@ graphs = st.lists(st.tuples(st.integers(1, 5), st.sets(st.integers(0, 6), max_si
 
 @settings(max_examples=200, deadline=None)
 @given(graphs, st.integers(1, 4))
+@example({"0": Job(1.0), "1": Job(2.0), "2": Job(1.0), "3": Job(1.0, ("0", "2")), "4": Job(1.0, ("0", "2")),
+          "5": Job(1.0), "6": Job(1.0, ("0", "4"))}, 2)  # fmt: skip
 def test_against_a_simulation_by_ticks(jobs: dict[str, Job], slots: int) -> None:
     assert makespan(jobs, slots) == by_ticks(jobs, slots)
 

@@ -46,11 +46,13 @@ def makespan(jobs: Mapping[Any, Job], slots: int) -> float:
         while ready and len(running) < slots:
             place = heapq.heappop(ready)
             heapq.heappush(running, (now + seconds[place], place))
-        now, place = heapq.heappop(running)
-        for user in users[place]:
-            missing[user] -= 1
-            if not missing[user]:
-                heapq.heappush(ready, user)
+        now = running[0][0]
+        # All that ends now, before anything starts: the first of what becomes ready by it takes the first slot.
+        while running and running[0][0] == now:
+            for user in users[heapq.heappop(running)[1]]:
+                missing[user] -= 1
+                if not missing[user]:
+                    heapq.heappush(ready, user)
     return now
 
 
