@@ -32,15 +32,16 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only the forecast is shown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show, and with --yes remove, the checkpoints that the study's retention does not keep. Results always stay."""
+    """Show, and with --yes remove, checkpoints outside the retention and frozen sources of no run; results stay."""
     from ablab.contract.units import size
+    from ablab.store.old_sources import old_sources
     from ablab.store.retention import collect, removals
 
     lab = open_lab(study, overrides, profile=profile, store=store)
     plan = lab.plan()
     pending = {key for run in plan.runs.values() if run.status != "done" for key in (item.key for item in run.inputs)}
     names = {run.name for run in plan.runs.values()}
-    found = removals(lab.store, pinned=pending, retention=lab.study.retention, runs=names)
+    found = removals(lab.store, pinned=pending, retention=lab.study.retention, runs=names) + old_sources(lab.store)
     total = sum(removal.bytes for removal in found)
     if as_json:
         print_json({"removals": found, "bytes": total, "removed": yes})

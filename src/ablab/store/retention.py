@@ -23,7 +23,7 @@ from ablab.store.layout import RunFolder, Store
 from ablab.store.manifest import NAME as MANIFEST
 
 #: Seconds after which an unfinished name counts as left behind: in a run nobody works on, and elsewhere.
-_REMAINS_IN_RUN, _REMAINS = 60.0, 3600.0
+_REMAINS_IN_RUN, REMAINS = 60.0, 3600.0
 
 
 class Retention(Protocol):
@@ -52,11 +52,14 @@ class Retention(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """One thing that may go: a checkpoint of a run, or the remains of a killed writer (`run` may be None then)."""
+    """One thing that may go: a checkpoint of a run, the remains of a killed writer, or a frozen source.
+
+    `run` is None for what belongs to no run.
+    """
 
     path: Path
     run: RunFolder | None
-    what: Literal["checkpoint", "remains"]
+    what: Literal["checkpoint", "remains", "source"]
     reason: str
     bytes: int
     files: int
@@ -101,19 +104,22 @@ def removals(
                 found.append(_removal(run.remake.path, run, "remains", "made again for what is done by now"))
         found += _remains(run.path, run, age=_REMAINS_IN_RUN)
     for folder in ("studies", "launches", "sources", "rehearsals", "runs"):
-        found += _remains(store.root / folder, None, age=_REMAINS, below=folder != "runs")
+        found += _remains(store.root / folder, None, age=REMAINS, below=folder != "runs")
     return found
 
 
 def collect(found: Iterable[Removal]) -> list[Removal]:
     """Remove what `removals` found and return what was removed.
 
-    A run that somebody works on by now, and a checkpoint that an unfinished run reads by now, are left alone.
+    A run that somebody works on by now, a checkpoint that an unfinished run reads by now, and a source that a launch
+    has frozen again by now are left alone.
     """
     done = []
     waiting: dict[Path, set[str]] = {}
     for removal in found:
         if removal.run is None:
+            if removal.what == "source" and _is_young(removal.path):
+                continue
             _erase(removal.path)
             done.append(removal)
             continue
@@ -257,6 +263,13 @@ def _remains(folder: Path, run: RunFolder | None, *, age: float, below: bool = T
                 if time.time() - path.lstat().st_mtime > age:
                     yield _removal(path, run, "remains", "left behind by a writer that was killed")
         folders[:] = [name for name in folders if below and not name.startswith(TEMPORARY)]
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime <= REMAINS
+    except FileNotFoundError:
+        return True
 
 
 def _removal(path: Path, run: RunFolder | None, what: Literal["checkpoint", "remains"], reason: str) -> Removal:

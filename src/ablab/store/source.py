@@ -60,6 +60,8 @@ def freeze_source(
         folder = target / digest
         if is_valid(folder) or _copy(wanted, digests, folder):
             break
+    # In use from now on: an old source that nothing leads back to may be removed (`old_sources`).
+    os.utime(folder)
     return {
         "digest": digest,
         "path": str(folder),
