@@ -78,7 +78,7 @@ def figure(
         names = ", ".join(each.name for each in made)
         raise ConfigError(f"{output} is one file and these are {len(made)} figures ({names}); narrow them, or name a "
                           "folder with --output")  # fmt: skip
-    files = [path for each in made for path in _write(each, folder, forms)]
+    files = [path for each in made for path in write(each, folder, forms)]
     if as_json:
         print_json({"files": [str(path) for path in files]})
     else:
@@ -112,7 +112,8 @@ def _target(output: str | None, forms: tuple[Format, ...]) -> tuple[Path | None,
     return path, (FORMATS[ending],)
 
 
-def _write(made: Figure, target: Path, forms: tuple[Format, ...]) -> list[Path]:
+def write(made: Figure, target: Path, forms: tuple[Format, ...]) -> list[Path]:
+    """Write a figure in every format, into a folder or to a file; return the paths."""
     from ablab.report.figures import figure_csv
     from ablab.store.files import write_bytes
 
