@@ -45,6 +45,22 @@ def test_two_launches_share_the_work(lab: Lab, elsewhere: Any, eventually: Event
     assert all(value is not None for value in lab.values().values())
 
 
+def test_equal_work_is_one_run_whatever_its_stage_is_called(lab: Lab, elsewhere: Any, eventually: Eventually) -> None:
+    """Both plans are made before either has begun, so that each knows the work by its own name."""
+    code = (
+        "from lab_of_tests import experiment, stage\n"
+        "lab.ask(experiment('A', stage('prepare'), stage({0!r}, 'prepare', kind='train', steps=9, gate=True)))\n"
+        "s = lab.launch(); print(len(s.done), s.exit_code)"
+    )
+    processes = [elsewhere(code.format(name)) for name in ("train", "phase1")]
+    eventually(lambda: lab.heard("launch") == 2)
+    lab.open_gate()
+    told = [process.communicate(timeout=60)[0] for process in processes]
+    assert [text.split()[-2:] for text in told] == [["2", "0"]] * 2, told
+    assert len(lab.starts()) == len(lab.ends()) == 2
+    assert len(list(lab.store.runs())) == 2
+
+
 def test_two_launches_together_keep_to_the_cores(lab: Lab, elsewhere: Any) -> None:
     code = "lab.ask(*pipelines(4, seconds=.05)); lab.launch(machine={'cores': 2})"
     for process in [elsewhere(code), elsewhere(code)]:

@@ -86,6 +86,12 @@ class Desk:
             return folder.remake
         return folder
 
+    def find_folder(self, key: str) -> None:
+        """Take the folder of a run that another launch has made since the plan, under whatever name of the stage."""
+        run = self.run(key)
+        if not run.folder and not self.store.run(run.name).exists:
+            run.folder = next((folder.name for folder in self.store.find(key)), "")
+
     def is_done(self, key: str) -> bool:
         """Whether a run is finished, by whomever."""
         return key in self.board.done or self.folder(key).done

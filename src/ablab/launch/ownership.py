@@ -1,6 +1,7 @@
 """Which launcher looks after a run: of several launches of one study, one at a time starts, resumes and gives up a run.
 
-One file of the store carries a lock of one byte per run, at an offset drawn from the run's name. The kernel drops the
+One file of the store carries a lock of one byte per run, at an offset drawn from the run's key: equal work is one run,
+whatever two studies call its stage. The kernel drops the
 locks of a launcher that dies, by whatever means, so nothing here can be left behind. Who *works* on a run is another
 matter: that is the worker's claim (`ablab.store.claims`), which outlives the launcher.
 """
@@ -31,37 +32,44 @@ class Ownership:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         Path(root).mkdir(parents=True, exist_ok=True)
         self._handle = os.open(Path(root) / ".launchers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self.names: set[str] = set()
+        self._keys: set[str] = set()
 
     def take(self, name: str) -> bool:
         """Look after a run from now on; False when another living launcher does."""
-        if name in self.names:
+        key = _key(name)
+        if key in self._keys:
             return True
         try:
-            self._set(name, fcntl.F_WRLCK)
+            self._set(key, fcntl.F_WRLCK)
         except OSError as error:
             if error.errno in _TAKEN:
                 return False
             # Without locks, the workers' claims alone keep a run from being done twice.
             if error.errno not in _NO_LOCKS:
                 raise
-        self.names.add(name)
+        self._keys.add(key)
         return True
 
     def give(self, name: str) -> None:
         """Leave a run to other launchers; without effect when it is not ours."""
-        if name in self.names:
-            self.names.remove(name)
+        key = _key(name)
+        if key in self._keys:
+            self._keys.remove(key)
             with contextlib.suppress(OSError):
-                self._set(name, fcntl.F_UNLCK)
+                self._set(key, fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Leave every run to other launchers."""
-        self.names.clear()
+        self._keys.clear()
         os.close(self._handle)
 
-    def _set(self, name: str, kind: int) -> None:
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    def _set(self, key: str, kind: int) -> None:
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
         offset = int.from_bytes(digest, "big") >> 2
         # struct flock: type, whence, start, length, pid; the pid must be 0 for a lock of the open file.
         fcntl.fcntl(self._handle, _SET, struct.pack("hhqqi4x", kind, os.SEEK_SET, offset, 1, 0))
+
+
+def _key(name: str) -> str:
+    """Return the key in the name of a run folder."""
+    return name.rpartition("-")[2]

@@ -166,6 +166,7 @@ class Scheduler:
     def _look_at_watched(self, key: str) -> None:
         """See whether a run that another launch looks after is done, or left to us."""
         desk = self._desk
+        desk.find_folder(key)
         run, folder = desk.run(key), desk.folder(key)
         self._watched[key] = time.monotonic() + desk.options.poll
         if not folder.done and not desk.own.take(run.name):
@@ -241,8 +242,10 @@ class Scheduler:
     def _follow(self, key: str) -> bool:
         """Watch or adopt a run that somebody is at already; False when it is ours and nobody is."""
         desk = self._desk
+        owned = desk.own.take(desk.run(key).name)
+        desk.find_folder(key)
         run, folder = desk.run(key), desk.folder(key)
-        if not desk.own.take(run.name):
+        if not owned:
             desk.engaged.add(key)
             self._watched[key] = time.monotonic() + min(_FIRST_LOOK, desk.options.poll)
             self._sender.occupy(key, living_holder(folder))
