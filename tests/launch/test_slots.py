@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from lab_of_tests import Lab, experiment, stage
 
 from ablab.contract.order import Resources
-from ablab.launch.slots import Slots, cores, plan_threads, widest_levels
+from ablab.launch.slots import Slots, plan_threads, widest_levels
 from ablab.plan.graph import Plan, Run, RunInput
+from ablab.store.processes import cores
 from ablab.study.schema import Compute
 
 

@@ -234,7 +234,7 @@ def test_slots_sharing_and_the_critical_path(toy: Any, store: Store) -> None:
 
 
 def test_slots_follow_the_study_and_the_cores(toy: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr("ablab.plan.estimate.cores", lambda: 8)
     options = {name: {"estimate": 1.0} for name in "ABCD"}
     arms = {name: toy.usual(steps=n) for n, name in enumerate("ABCD", 1)}
 

@@ -6,11 +6,10 @@ it, which files it needs and which metrics it yields. `ablab.worker.stages.comma
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 from ablab.contract.base import Open, Scalar, Strict, setting
 from ablab.contract.patterns import STEP, names_of_line, names_of_regex
 from ablab.contract.placeholders import BUILT_IN, FAMILIES, Placeholder, find
+from ablab.contract.registry import nearest
 from ablab.contract.task import Complaint, DataReference, Sections, StageSpec
 
 #: Section of the task `command` that holds the parameters of an arm.
@@ -256,7 +256,7 @@ def _unknown_placeholders(
                     f"{{{place.name}}} is no parameter; known: {', '.join(known)}; for braces that are meant write "
                     f"{{{{{place.name}}}}}"
                 )
-                yield Complaint(path=path, message=message, suggestion=_nearest(place.name, known))
+                yield Complaint(path=path, message=message, suggestion=nearest(place.name, known))
 
 
 def _unknown_member(
@@ -269,7 +269,7 @@ def _unknown_member(
         known, what = (needs, "is needed by this stage (`needs:`)") if place.family != "bundled" else (None, "")
     if known is not None and place.member not in known:
         message = f"{{{place.name}}}: no {place.member!r} {what}; there are: {', '.join(known) or 'none'}"
-        near = _nearest(place.member, known)
+        near = nearest(place.member, known)
         yield Complaint(path=path, message=message, suggestion=near and f"{place.family}.{near}")
 
 
@@ -279,7 +279,7 @@ def _unused(parameters: Command) -> Iterator[Complaint]:
     for name in parameters.parameters:
         if name not in used and name not in BUILT_IN:
             message = f"the parameter {name!r} is not used: the command has no {{{name}}}"
-            yield Complaint(path=f"{SECTION}.{name}", message=message, suggestion=_nearest(name, used))
+            yield Complaint(path=f"{SECTION}.{name}", message=message, suggestion=nearest(name, used))
 
 
 def _memory_names(parameters: Command, values: Mapping[str, Scalar]) -> Iterator[Complaint]:
@@ -289,13 +289,13 @@ def _memory_names(parameters: Command, values: Mapping[str, Scalar]) -> Iterator
             value = values.get(name)
             if name not in values:
                 message = f"{name!r} is no parameter of this command; it has: {', '.join(values) or 'none'}"
-                yield Complaint(path=f"out_of_memory.{key}", message=message, suggestion=_nearest(name, values))
+                yield Complaint(path=f"out_of_memory.{key}", message=message, suggestion=nearest(name, values))
             elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 message = f"{name} is {value!r}, and only whole numbers from 1 can be {key}d"
                 yield Complaint(path=f"out_of_memory.{key}", message=message)
     if isinstance(parameters.steps, str) and parameters.steps not in values:
         message = f"{parameters.steps!r} is no parameter of this command; it has: {', '.join(values) or 'none'}"
-        yield Complaint(path="steps", message=message, suggestion=_nearest(parameters.steps, values))
+        yield Complaint(path="steps", message=message, suggestion=nearest(parameters.steps, values))
     elif isinstance(parameters.steps, str) and not isinstance(values[parameters.steps], int):
         found = values[parameters.steps]
         yield Complaint(path="steps", message=f"{parameters.steps} is {found!r}, not a number of steps")
@@ -325,11 +325,6 @@ def hub_name(text: str) -> tuple[str, str, str | None]:
     kind, _, rest = text.partition(":")
     name, _, revision = rest.partition("@")
     return kind, name, revision or None
-
-
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return close[0] if close else None
 
 
 def _in_folder(parameters: Command, path: str) -> str:

@@ -62,7 +62,7 @@ def find_task(name: str, *, folder: Path | str | None = None) -> TaskSpec:
                 raise RegistryError(f"the task {name} ({point.value}) cannot be imported: {_cause(error)}") from error
     valid = task_names()
     raise RegistryError(
-        f"unknown task {name!r}; known: {', '.join(valid)}, or a file as path/to/file.py:SPEC", _nearest(name, valid)
+        f"unknown task {name!r}; known: {', '.join(valid)}, or a file as path/to/file.py:SPEC", nearest(name, valid)
     )
 
 
@@ -116,12 +116,12 @@ def component_file(reference: str, *, folder: Path | str | None) -> Path:
 def _from_file(file: str, attribute: str, *, folder: Path | str | None, expected: str) -> Any:
     path = component_file(file, folder=folder)
     if not path.is_file():
-        near = _nearest(path.name, [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        near = nearest(path.name, [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else [])
         raise RegistryError(f"no file {file} (looked for {path}); expected there {expected}", near)
     module = _import_file(path)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
-        raise RegistryError(f"{file} has no {attribute!r}; expected there {expected}", _nearest(attribute, public))
+        raise RegistryError(f"{file} has no {attribute!r}; expected there {expected}", nearest(attribute, public))
     return getattr(module, attribute)
 
 
@@ -225,7 +225,8 @@ def _cause(error: BaseException, path: Path | None = None) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _nearest(name: str, names: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name of several that is written most like `name`; None where none is."""
     import difflib
 
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)

@@ -25,6 +25,7 @@ from ablab.data.division import Division
 from ablab.data.documents import Document
 from ablab.data.sources import SPLITS, Split
 from ablab.data.tokenizers import Tokenizer
+from ablab.store.processes import cores
 
 #: Characters of a batch, and characters encoded in this process before others are started.
 _BATCH, _ALONE = 1 << 20, 1 << 24
@@ -85,7 +86,7 @@ def encode_documents(
         workers: processes; None takes the cores this process may use, 1 starts none.
         alone: characters encoded in this process before others are started; None is 16 million.
     """
-    count = workers if workers is not None else len(os.sched_getaffinity(0))
+    count = workers if workers is not None else cores()
     coder = _Coder(tokenizer, division, split)
     batches = _batches(documents)
     threshold = _ALONE if alone is None else alone

@@ -28,11 +28,12 @@ from ablab.launch.orders import Common
 from ablab.launch.places import QUEUE, Places
 from ablab.launch.rehearsals import Rehearsals, plan_probes, plan_rehearsals
 from ablab.launch.scheduler import Rehearse, Scheduler
-from ablab.launch.slots import Slots, cores, plan_threads
+from ablab.launch.slots import Slots, plan_threads
 from ablab.plan.configurations import steps
 from ablab.plan.graph import Plan
 from ablab.store.claims import acquire
 from ablab.store.layout import Store
+from ablab.store.processes import cores
 from ablab.study.schema import Study
 
 __all__ = ["LaunchSummary", "Notice", "Options", "launch", "launch_probes", "stop"]

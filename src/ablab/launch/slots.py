@@ -6,24 +6,12 @@ threads it would have had before. `threads x workers` never exceeds the cores: o
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from ablab.contract.order import Resources
 from ablab.plan.graph import Plan, Run
 from ablab.study.schema import Compute
-
-
-def cores() -> int:
-    """Return the processors this process may use: its affinity, and the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return allowed
 
 
 def is_wide(run: Run) -> bool:

@@ -7,7 +7,6 @@ scaled likewise; the study's own estimate. Where none of them knows, the figure 
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from ablab.plan.graph import Plan, Run
 from ablab.plan.history import History, Length, Sample, length_of
 from ablab.plan.schedule import Job, critical_path, makespan
 from ablab.store.layout import Store
+from ablab.store.processes import cores
 from ablab.study.schema import Experiment, Retention, Study
 
 #: Share of a training step that its forward pass takes.
@@ -81,15 +81,15 @@ def default_slots(plan: Plan, left: list[Run], here: Devices) -> int:
     compute = plan.study.compute
     if here.gpus:
         return max(1, here.gpus * compute.share // compute.processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = cores()
     depth: dict[str, int] = {}
     width: dict[int, int] = {}
     for run in left:
         level = depth[run.key] = 1 + max((depth.get(given.key, 0) for given in run.inputs), default=0)
         width[level] = width.get(level, 0) + 1
-    side = min(cores, compute.slots or max(width.values(), default=1))
-    threads = compute.threads or max(1, cores // side // compute.processes)
-    return max(1, min(side, cores // (threads * compute.processes)))
+    side = min(machine, compute.slots or max(width.values(), default=1))
+    threads = compute.threads or max(1, machine // side // compute.processes)
+    return max(1, min(side, machine // (threads * compute.processes)))
 
 
 def _seconds(run: Run) -> float | None:

@@ -7,11 +7,10 @@ seed, within a seed by priority, inputs first. What a run costs is `ablab.plan.e
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from ablab.contract.collector import collector_paused
 from ablab.contract.failure import ConfigError
 from ablab.plan.expansion import Expansion
 from ablab.plan.graph import Plan
@@ -46,7 +45,7 @@ def make_plan(
     """
     from ablab.plan.estimate import forecast
 
-    with _collector_paused():
+    with collector_paused():
         references = References(study.path)
         keyer = Keyer(
             task=study.task.name,
@@ -93,15 +92,3 @@ def _check_seeds(study: Study, experiments: Sequence[Experiment], seeds: Sequenc
     if unknown:
         listed = ", ".join(map(str, sorted(known)))
         raise ConfigError(f"--seeds {unknown[0]}: the study {study.name} has the seeds {listed}")
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking 10^6 living objects again and again while they are made."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

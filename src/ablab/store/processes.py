@@ -1,10 +1,12 @@
 """Which process is meant by a process id: host, boot, pid name space and start time make it unmistakable.
 
-Claims use it to tell a living holder from a dead one; nothing here starts or ends a process.
+Claims use it to tell a living holder from a dead one; nothing here starts or ends a process. How many processors a
+process may use stands here too.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -12,6 +14,16 @@ from pathlib import Path
 def host() -> str:
     """Return this machine's name."""
     return platform.node()
+
+
+def cores() -> int:
+    """Return the processors this process may use: its affinity, and the quota of its control group."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(allowed, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return allowed
 
 
 def boot_id() -> str:

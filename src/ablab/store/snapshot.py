@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablab.store.processes import cores
 from ablab.store.redact import redact
 from ablab.store.retention import disk_free
 from ablab.store.source import freeze_source
@@ -72,7 +73,7 @@ def environment(*, store: str | os.PathLike[str] = ".") -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "executable": sys.executable,
-        "cpu": {"name": cpu_name(), "cores": _usable_cores(), "logical": os.cpu_count(), "machine": platform.machine()},
+        "cpu": {"name": cpu_name(), "cores": cores(), "logical": os.cpu_count(), "machine": platform.machine()},
         "memory": _memory(),
         "disk": {"free": disk_free(store), "total": shutil.disk_usage(_existing(store)).total},
         "gpus": gpus,
@@ -103,10 +104,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _memory() -> int:

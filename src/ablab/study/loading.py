@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ablab.contract.collector import collector_paused
 from ablab.contract.registry import RegistryError, find_task
 from ablab.contract.task import StageSpec, TaskSpec
 from ablab.study.addresses import Addresses
@@ -47,7 +46,7 @@ def load(path: Path | str, *, profile: str = "full", overrides: Sequence[str] = 
     """
     path = Path(path)
     text = read_text(path)
-    with _no_collection():
+    with collector_paused():
         return load_text(text, path=path, profile=profile, overrides=overrides, quick=quick)
 
 
@@ -171,18 +170,6 @@ class _Resolver:
 
     def _mark(self, key: str) -> Mark:
         return self._document.marks.get(key, self._root.at(key))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Hold the garbage collector: everything made here stays, and its passes over 10,000 experiments cost half."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _kinds(experiments: Mapping[str, Experiment]) -> list[StageSpec]:
