@@ -154,14 +154,18 @@ class Lab:
             references=references_of(self.study, self.store, problems=[]),
         )
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report and return its path; None takes report.md of the study's folder in the store.
+    def report(self, path: str | Path | None = None, *, language: str = "en") -> Path:
+        """Write the report as Markdown and HTML and return the path of the file a person opens.
 
         Each verdict that is new or has changed is kept with its date and seeds in verdicts.jsonl beside it.
+
+        Args:
+            path: where; None takes report.md and report.html of the study's folder in the store.
+            language: en, ko or zh.
         """
         from ablab.analysis.history import keep_verdicts
-        from ablab.report.writing import write_markdown
+        from ablab.report.writing import write
 
         keep_verdicts(self.store, self.study, self.verdicts)
         folder = self.store.study_folder(self.study.name, self.study.profile)
-        return write_markdown(self.view(), Path(path) if path is not None else folder / "report.md")
+        return write(self.view(language=language), Path(path) if path is not None else folder / "report.html")

@@ -11,6 +11,7 @@ from typing import Literal
 
 Tone = Literal["good", "bad", "open", "blind", "plain"]
 Better = Literal["lower", "higher", ""]
+Side = Literal["below", "above", ""]
 
 #: How a tone reads where colour is not seen.
 SYMBOLS: dict[Tone, str] = {"good": "✔", "bad": "✘", "open": "?", "blind": "⊘", "plain": ""}
@@ -101,6 +102,7 @@ class Answer:
 
     Args:
         word, tone: the verdict in a word, and how it reads.
+        short: the estimate as a change, in a few characters.
         sentence: the evidence in a sentence.
         values: points by seed, on the condition's own scale.
         low, point, high: interval and estimate; None where there is none.
@@ -112,6 +114,7 @@ class Answer:
     word: str
     tone: Tone
     sentence: str
+    short: str = ""
     values: tuple[float, ...] = ()
     low: float | None = None
     point: float | None = None
@@ -128,6 +131,7 @@ class Card:
         badges: word, tone and the arms it is true of; the most telling first.
         asked: the criterion in words.
         margin, neutral: the criterion's number, and where nothing differs (1 for a ratio, 0 for a difference).
+        holds: the side of the margin on which the criterion is satisfied.
         log: the axis of points and intervals is logarithmic.
         axis: what the points are, with unit and direction.
         warnings: what weakens the verdict, each a sentence.
@@ -141,6 +145,7 @@ class Card:
     answers: tuple[Answer, ...]
     margin: float | None = None
     neutral: float | None = None
+    holds: Side = ""
     log: bool = False
     axis: str = ""
     warnings: tuple[str, ...] = ()
@@ -216,6 +221,7 @@ class Points:
     margin: float | None = None
     margin_label: str = ""
     neutral: float | None = None
+    holds: Side = ""
     log: bool = False
 
 

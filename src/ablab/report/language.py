@@ -107,6 +107,7 @@ class Translator:
         return {ord(ours): theirs for ours, theirs in found.items() if ours != theirs}
 
     def _local(self, text: str) -> str:
+        text = f"−{text[1:]}" if text.startswith("-") else text
         return text.translate(self._marks) if self._marks else text
 
 

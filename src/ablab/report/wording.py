@@ -180,6 +180,7 @@ def _answer(
         word=said,
         tone=tone,
         sentence="; ".join(part for part in parts if part),
+        short="" if first is None or first.point is None else amount(t, first, first.point),
         values=() if first is None else tuple(p.effect for p in first.pairs if p.effect is not None),
         low=None if first is None else first.low,
         point=None if first is None else first.point,

@@ -71,10 +71,27 @@ def make_document(view: View) -> Document:
     )
 
 
-def write_markdown(view: View, path: Path) -> Path:
-    """Write the report as Markdown, whole or not at all, and return its path."""
+def write(view: View, path: Path) -> Path:
+    """Write the report as Markdown and as HTML beside it, each whole or not at all.
+
+    Args:
+        view: what it is made from.
+        path: report.md or report.html; the other has the same name with its own ending. Another ending is taken as
+            part of the name.
+
+    Returns:
+        The path of the HTML file, or of the Markdown file where that was asked for by name.
+    """
+    from ablab.report import html
     from ablab.store.files import write_text
 
+    document = make_document(view)
+    base = path.with_suffix("") if path.suffix in (".md", ".html") else path
+    texts = {
+        base.with_name(base.name + ".md"): markdown.render(document),
+        base.with_name(base.name + ".html"): html.render(document),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, markdown.render(make_document(view)))
-    return path
+    for target, text in texts.items():
+        write_text(target, text)
+    return path if path in texts else list(texts)[-1]

@@ -88,7 +88,14 @@ def _curves_of(view: View, metric: str) -> list[tuple[str, RunRecord, Curve]]:
         curve = record.curves.get(metric)
         if curve is not None and len(curve.steps) > 1 and record.users:
             found.append((record.users[0][0], record, curve))
-    return found
+    order = {name: place for place, name in enumerate(_arms(view))}
+    return sorted(found, key=lambda each: order.get(each[0], len(order)))
+
+
+def _arms(view: View) -> list[str]:
+    """Return arms in the order a reader wants to see them: those of the largest comparison first."""
+    comparisons = sorted(view.study.comparisons, key=lambda item: len(item.arms), reverse=True)
+    return list(dict.fromkeys([*(arm for item in comparisons for arm in item.arms), *view.study.experiments]))
 
 
 def _chart(view: View, metric: str, lines: tuple[Line, ...]) -> Chart:

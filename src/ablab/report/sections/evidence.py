@@ -65,6 +65,7 @@ def points(view: View, shown: Card, drawn: tuple[Answer, ...]) -> Points:
         margin=shown.margin,
         margin_label="" if shown.margin is None else t("margin {value}", value=t.figure(shown.margin)),
         neutral=shown.neutral,
+        holds=shown.holds,
         log=shown.log,
     )
 
@@ -83,11 +84,10 @@ def _arms(view: View, verdict: ComparisonVerdict, shown: Card) -> Block:
                     outcome,
                     condition_words(t, condition, verdict.baseline) if verdict.criterion else condition.metric,
                     *_numbers(view, condition),
-                    said.sentence if place == 0 else "",
                 )
             )
     columns = (
-        t("arm"), t("verdict"), t("criterion"), t("estimate"), t("interval"), t("level"), t("n"), t("p"), t("in words"),
+        t("arm"), t("verdict"), t("criterion"), t("estimate"), t("interval"), t("level"), t("n"), t("p"),
     )  # fmt: skip
     return table(columns, rows, numeric=(3, 4, 5, 6, 7))
 

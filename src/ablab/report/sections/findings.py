@@ -45,13 +45,13 @@ def _table(view: View, found: list[Finding]) -> Block:
             Cell(text=word(t, FINDINGS, item.id), note=item.id),
             _severity(view, item),
             Cell(text=item.message, foreign=True),
-            item.where + (", " + t("line {line}", line=item.line) if item.line else ""),
             Cell(text=item.accepted or item.remedy, foreign=item.accepted is None),
+            item.where + (", " + t("line {line}", line=item.line) if item.line else ""),
         )
         for item in found
     ]
     last = t("reason") if any(item.accepted for item in found) else t("remedy")
-    return without_empty(table((t("finding"), t("severity"), t("what was found"), t("where"), last), rows))
+    return without_empty(table((t("finding"), t("severity"), t("what was found"), last, t("where")), rows))
 
 
 def _severity(view: View, item: Finding) -> Cell:

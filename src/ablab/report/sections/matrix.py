@@ -23,13 +23,18 @@ def section(view: View) -> Section:
     t = view.t
     rows = [_row(view, name) for name in view.study.experiments]
     columns = (
-        t("experiment"), t("label"), t("what differs"), t("status"), t("seeds"), t("device"), t("started"),
-        t("finished"), t("forecast"), t("actual"),
+        t("experiment"), t("label"), t("what differs"), t("status"), t("seeds"), t("started"), t("finished"),
+        t("forecast"), t("actual"), t("device"),
     )  # fmt: skip
-    blocks: list[Block] = [without_empty(table(columns, rows, numeric=(8, 9)))]
-    blocks.append(
-        Text(text=t("Forecast and actual are wall clock of all seeds and stages that no other arm shares."), small=True)
-    )
+    devices = {row[-1] for row in rows} - {"—"}
+    if len(devices) == 1:
+        # One device is told once.
+        rows = [(*row[:-1], "—") for row in rows]
+    blocks: list[Block] = [without_empty(table(columns, rows, numeric=(7, 8)))]
+    said = t("Forecast and actual are wall clock of all seeds and stages that no other arm shares.")
+    if len(devices) == 1:
+        said += " " + t("Device: {device}.", device=next(iter(devices)))
+    blocks.append(Text(text=said, small=True))
     return Section(id="experiments", title=t("Experiments"), blocks=(*blocks, *settings(view)))
 
 
@@ -49,11 +54,11 @@ def _row(view: View, name: str) -> tuple[Cell | str, ...]:
         differing(view, name),
         Cell(text=word(t, STATUSES, status), tone=STATUS_TONES.get(status, "plain")),
         f"{done}/{len(seeds)}",
-        ", ".join(dict.fromkeys(record.device for record in records if record.device)) or "—",
         t.when(min(started) if started else None),
         t.when(max(finished) if finished and status == "done" else None),
         duration(forecast(view, name)),
         duration(actual or None),
+        ", ".join(dict.fromkeys(record.device for record in records if record.device)) or "—",
     )
 
 

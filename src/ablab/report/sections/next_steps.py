@@ -33,23 +33,21 @@ def steps(view: View) -> Iterator[str]:
                     comparison=verdict.comparison,
                     arm=control.experiment,
                 )
-        for variant in verdict.variants:
-            if variant.seeds_needed is not None:
-                yield t.n(
-                    "{comparison}: {arm} has {have} seeds; about {n} seed in all would decide.",
-                    "{comparison}: {arm} has {have} seeds; about {n} seeds in all would decide.",
-                    variant.seeds_needed,
-                    comparison=verdict.comparison,
-                    arm=variant.experiment,
-                    have=len(variant.seeds),
-                )
-            elif variant.code == "one-seed":
-                yield t(
-                    "{comparison}: run {arm} and {baseline} with at least three seeds.",
-                    comparison=verdict.comparison,
-                    arm=variant.experiment,
-                    baseline=verdict.baseline,
-                )
+        more = [
+            t("{arm} (about {n}, has {have})", arm=each.experiment, n=each.seeds_needed, have=len(each.seeds))
+            for each in verdict.variants
+            if each.seeds_needed is not None
+        ]
+        if more:
+            yield t("{comparison}: more seeds would decide: {arms}.", comparison=verdict.comparison, arms=t.list(more))
+        single = [each.experiment for each in verdict.variants if each.code == "one-seed"]
+        if single:
+            yield t(
+                "{comparison}: run {arms} and {baseline} with at least three seeds.",
+                comparison=verdict.comparison,
+                arms=t.list(single),
+                baseline=verdict.baseline,
+            )
     for note in view.notes:
         if note.kind == "next":
             yield f"{note.experiment}: {note.text}" if note.experiment else note.text

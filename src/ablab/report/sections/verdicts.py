@@ -46,6 +46,7 @@ def card(view: View, verdict: ComparisonVerdict) -> Card:
         answers=(*answers, *controls),
         margin=first.number if first is not None and criterion else None,
         neutral=None if first is None else {"ratio": 1.0, "difference": 0.0}.get(first.quantity),
+        holds="" if first is None or not criterion else "below" if first.operator in ("<=", "<") else "above",
         log=first is not None and first.quantity == "ratio",
         axis=""
         if first is None
