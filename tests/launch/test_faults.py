@@ -148,6 +148,34 @@ def test_a_full_disk_pauses_everything_until_there_is_space(
     assert [i["kind"] for i in lab.run("A").read_issues()] == ["disk-full"]
 
 
+def test_space_that_was_made_before_the_launch_looked_is_space(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "disk_free", lambda _: 10**12)
+    lab.ask(experiment("A", stage("train", fails={"1": "disk-full"})))
+    assert lab.launch().exit_code == 0
+    assert [i["kind"] for i in lab.run("A").read_issues()] == ["disk-full"]
+
+
+def test_space_that_got_a_run_nowhere_is_not_tried_again(
+    lab: Lab, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [10**12]
+    monkeypatch.setattr(desk, "disk_free", lambda _: free[0])
+    lab.ask(experiment("A", stage("train", steps=0, fails={"1": "disk-full", "2": "disk-full"})))
+
+    def make_space() -> None:
+        eventually(lambda: lab.kinds().count("paused") == 2)
+        time.sleep(0.5)
+        seen.append(lab.run("A").attempts())
+        free[0] *= 2
+
+    seen: list[object] = []
+    thread = threading.Thread(target=make_space)
+    thread.start()
+    summary = lab.launch()
+    thread.join()
+    assert seen == [[1, 2]] and summary.exit_code == 0
+
+
 def test_memory_of_others_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from ablab.launch import failures
 

@@ -10,10 +10,12 @@ import heapq
 import shutil
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ablab.launch.board import Board
 from ablab.launch.devices import Busy
+from ablab.launch.endings import checkpoint_mark
 from ablab.launch.options import Notice, NoticeKind, OnEvent, Options
 from ablab.launch.ownership import Ownership
 from ablab.launch.places import Places, Pool
@@ -67,6 +69,8 @@ class Desk:
         self._delayed: list[tuple[float, str]] = []
         self._paused: list[str] = []
         self._wanted_bytes: int | None = None
+        self._pausing: dict[Path, RunFolder] = {}
+        self._resumed: dict[Path, tuple[int, str]] = {}
         self._waiting_for = ""
         self._notify = notify
         self._users = _users_by_run(plan)
@@ -141,13 +145,21 @@ class Desk:
         heapq.heappush(self._delayed, (time.monotonic() + seconds, key))
 
     def pause(self, key: str | None, folder: RunFolder, message: str) -> None:
-        """Start nothing more, this run least of all, until there is space on the disk."""
-        wanted = disk_free(self.store.root)
+        """Start nothing more, this run least of all, until there is space on the disk.
+
+        What is free now says nothing of what was free when the run failed: somebody may have made space since. So a
+        run waits for what it is expected to leave, and for more than last time only where that got it nowhere.
+        """
+        wanted = 0
         if key is not None:
             self.engaged.add(key)
             self._paused.append(key)
-            wanted = max(wanted, (self.run(key).bytes or 0) - _bytes_of(folder))
+            wanted = max(0, (self.run(key).bytes or 0) - _bytes_of(folder))
             self.records.state(folder, "paused", kind="disk-full", message=message)
+        free_then, mark = self._resumed.get(folder.path, (0, ""))
+        if checkpoint_mark(folder.checkpoints) == mark:
+            wanted = max(wanted, free_then)
+        self._pausing[folder.path] = folder
         some = min(_MOST, max(_LEAST, int(_SHARE * shutil.disk_usage(self.store.root).total)))
         self._wanted_bytes = max(self._wanted_bytes or 0, wanted + some)
         self.say("paused", f"paused until {self._wanted_bytes:,} bytes are free: {message}", folder.name)
@@ -155,8 +167,12 @@ class Desk:
     def bring_back(self) -> None:
         """Release what waited for space or for time and need not wait any longer."""
         self.records.flush()
-        if self._wanted_bytes is not None and disk_free(self.store.root) >= self._wanted_bytes:
+        free = disk_free(self.store.root)
+        if self._wanted_bytes is not None and free >= self._wanted_bytes:
             self._wanted_bytes = None
+            for path, folder in self._pausing.items():
+                self._resumed[path] = free, checkpoint_mark(folder.checkpoints)
+            self._pausing.clear()
             self.say("resumed", "there is space on the disk again")
             self.release(self._paused)
         now = time.monotonic()
