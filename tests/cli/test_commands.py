@@ -10,7 +10,8 @@ import pytest
 from tests.cli.conftest import STUDIES, Ablab
 
 COMMANDS = (
-    "check", "plan", "run", "status", "watch", "logs", "stop", "report", "table", "figure", "compare", "note", "notes", "import", "show", "explain", "env", "schema", "new", "gc",
+    "check", "plan", "run", "status", "watch", "logs", "stop", "report", "table", "figure", "compare",
+    "note", "notes", "import", "show", "explain", "env", "schema", "new", "gc",
 )  # fmt: skip
 
 

@@ -15,7 +15,22 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import typer
 
 from ablab import __version__
-from ablab.cli import check, clean, compare, define, figure, imports, note, plan, report, run, show, status, table
+from ablab.cli import (
+    check,
+    clean,
+    compare,
+    define,
+    figure,
+    imports,
+    note,
+    plan,
+    report,
+    run,
+    serve,
+    show,
+    status,
+    table,
+)
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -44,7 +59,7 @@ def _root(
     """Runs deep-learning ablation studies that can be believed: from one YAML file to a verdict."""
 
 
-for module in (check, plan, run, status, report, table, figure, compare, note, imports, show, define, clean):
+for module in (check, plan, run, status, report, table, figure, compare, serve, note, imports, show, define, clean):
     module.register(app)
 
 
