@@ -146,6 +146,17 @@ def test_results_identical_to_the_last_digit_under_different_keys(log: Callable)
     assert [each.subjects for each in lab.findings("identical-results")] == [("GPT-02", "GPT-03")]
 
 
+def test_equal_work_under_two_keys_is_no_copy(bench: Callable) -> None:
+    """On the laptop both train the same model alike; only the one whose best value counts keys its validations."""
+    lab = bench(FILE.read_text(encoding="utf-8"), profile="laptop")
+    same = {"val/loss": 1.8526909946, "val/perplexity": 6.3767411}
+    assert lab.finish("GPT-02", metrics=same).key != lab.finish("frozen-orthogonal", 42, metrics=same).key
+    assert lab.findings("identical-results") == []
+    lab.finish("frozen-normal", 42, metrics=same)
+    found = lab.findings("identical-results")
+    assert [each.subjects for each in found] == [("GPT-02", "frozen-orthogonal", "frozen-normal")]
+
+
 def test_its_final_value_is_the_best_of_a_hundred_looks(log: Callable) -> None:
     lab = log()
     assert set(about(lab, "best-of-many-looks", TINY)[0].evidence["looks"].values()) == {100}

@@ -9,6 +9,8 @@ from ablab.audit.checks.references import digits
 from ablab.audit.findings import finding, listed
 from ablab.audit.view import AuditView, Done
 from ablab.contract.finding import Finding
+from ablab.plan.graph import Run
+from ablab.plan.keys import SCHEDULE, block_text
 
 #: Digits that must agree in all, over all metrics; two floats of different runs practically never share these.
 TELLING_DIGITS = 8
@@ -21,7 +23,7 @@ def identical_results(view: AuditView) -> Iterable[Finding]:
         if done.run.stage.spec.metrics and _telling(done.result.metrics):
             groups[(done.run.stage.kind, *sorted(done.result.metrics.items()))].append(done)
     for group in groups.values():
-        if len(group) < 2:
+        if len(group) < 2 or _same_work(view, group):
             continue
         users = [f"{done.run.experiment} seed {_seed(done)}" for done in group]
         experiments = tuple(dict.fromkeys(done.run.experiment for done in group))
@@ -38,6 +40,22 @@ def identical_results(view: AuditView) -> Iterable[Finding]:
             evidence={"runs": [done.run.name for done in group], "metrics": dict(metrics)},
             subjects=experiments,
         )
+
+
+def _same_work(view: AuditView, group: list[Done]) -> bool:
+    """Whether the runs differ in nothing but when they validate: their keys do where a best checkpoint counts."""
+    works = [_work(view, done.run) for done in group]
+    return all(work == works[0] for work in works)
+
+
+def _work(view: AuditView, run: Run) -> tuple[object, ...]:
+    """Return what a run computes, the validation schedule left out, through all that it reads."""
+    plan, stage = view.plan, run.stage
+    if plan is None or not run.inputs:
+        return (run.key,)
+    texts = [block_text(stage.sections[name], stage.kind) for name in stage.spec.sections]
+    inputs = tuple((item.checkpoint, _work(view, plan.runs[item.key])) for item in run.inputs)
+    return (stage.kind, run.seed, block_text(stage.parameters, stage.kind, SCHEDULE), *texts, inputs)
 
 
 def _finished(view: AuditView) -> Iterable[Done]:
