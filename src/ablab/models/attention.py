@@ -20,11 +20,16 @@ from ablab.models.products import autocast_dtype, product_dtype
 BLOCK = 128
 
 
-def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
+def _future(size: int) -> Tensor:
+    """Return what a block of queries must not see of its own keys, bool (size, size)."""
+    return torch.ones(size, size, dtype=torch.bool).triu(1)
+
+
+def _weights(q: Tensor, k: Tensor, start: int, future: Tensor) -> Tensor:
     """Return the causal softmax(q kᵀ), fp32 (BH, b, end), of b queries from `start` on; q comes scaled."""
     scores = torch.bmm(q, k.transpose(1, 2)).float()
-    future = torch.ones(q.size(1), q.size(1), dtype=torch.bool).triu(1)
-    scores[:, :, start:].masked_fill_(future, float("-inf"))
+    size = q.size(1)
+    scores[:, :, start:].masked_fill_(future[:size, :size], float("-inf"))
     return torch.softmax(scores, -1)
 
 
@@ -39,10 +44,10 @@ class _BlockAttention(torch.autograd.Function):
             ctx.dtype, ctx.scale, ctx.keep = dtype, q.size(-1) ** -0.5, keep_scale(p)
             ctx.masks = []
             qs, ks, vs = q.to(dtype) * ctx.scale, k.to(dtype), v.to(dtype)
-            out = torch.empty_like(q)
+            out, future = torch.empty_like(q), _future(min(BLOCK, q.size(1)))
             for start in range(0, q.size(1), BLOCK):
                 end = min(start + BLOCK, q.size(1))
-                weights = _weights(qs[:, start:end], ks[:, :end], start)
+                weights = _weights(qs[:, start:end], ks[:, :end], start, future)
                 mask = keep_mask(weights.shape, p)
                 ctx.masks.append(mask)
                 out[:, start:end] = torch.bmm(weights.mul_(mask).to(dtype), vs[:, :end]).mul_(ctx.keep)
@@ -55,16 +60,17 @@ class _BlockAttention(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             qs, ks, vs = q.to(dtype) * scale, k.to(dtype), v.to(dtype)
             g = grads[0].to(dtype) * keep
+            future = _future(min(BLOCK, q.size(1)))
             dq, dk, dv = torch.empty_like(qs), torch.zeros_like(ks), torch.zeros_like(vs)
             for index, start in enumerate(range(0, q.size(1), BLOCK)):
                 end = min(start + BLOCK, q.size(1))
                 mask, gb = ctx.masks[index], g[:, start:end]
-                weights = _weights(qs[:, start:end], ks[:, :end], start)
+                weights = _weights(qs[:, start:end], ks[:, :end], start, future)
                 dweights = torch.bmm(gb, vs[:, :end].transpose(1, 2)).float().mul_(mask)
                 dscores = torch._softmax_backward_data(dweights, weights, -1, torch.float32).to(dtype)
-                dv[:, :end].baddbmm_(weights.mul_(mask).to(dtype).transpose(1, 2), gb)
+                dv[:, :end] += torch.bmm(weights.mul_(mask).to(dtype).transpose(1, 2), gb)
                 dq[:, start:end] = torch.bmm(dscores, ks[:, :end])
-                dk[:, :end].baddbmm_(dscores.transpose(1, 2), qs[:, start:end])
+                dk[:, :end] += torch.bmm(dscores.transpose(1, 2), qs[:, start:end])
             return dq.mul_(scale).to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None
 
 
