@@ -128,7 +128,7 @@ def test_what_is_no_command_line_is_said(text):
         ("print(f'hello {name}'); print('loss', loss)", None, None),
         (
             "Trainer(model=m, args=a, eval_dataset=d)",
-            ['{json: "{output}/**/trainer_state.json", records: log_history}'],
+            ['{json: "**/trainer_state.json", records: log_history, names: {train_loss: train/mean_loss}}'],
             "val/loss",
         ),
         ("import ablab; ablab.log(1, loss=2)", ["{logged: true}"], None),

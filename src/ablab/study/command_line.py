@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -140,7 +141,7 @@ def _typed(value: str) -> Scalar:
     except StudyError:
         return value
     # A number that would be printed otherwise (007, 0x10) stays as it was typed; 3e-4 and 0.0003 are the same.
-    if isinstance(typed, float) or (isinstance(typed, bool | int) and plain(typed) == value):
+    if (isinstance(typed, float) and math.isfinite(typed)) or (isinstance(typed, bool | int) and plain(typed) == value):
         return typed
     return value
 

@@ -114,7 +114,8 @@ def _loggers(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
         if called in ("Trainer", "Seq2SeqTrainer", "SFTTrainer"):
             keywords = {keyword.arg for keyword in node.keywords}
             if "args" in keywords or called != "Trainer":
-                source = '{json: "{output}/**/trainer_state.json", records: log_history}'
+                # Its train_loss, at the end, is a mean over the run; `loss` is the one of a step.
+                source = '{json: "**/trainer_state.json", records: log_history, names: {train_loss: train/mean_loss}}'
                 yield source, "val/loss" if "eval_dataset" in keywords else "train/loss"
         elif called == "CSVLogger":
             yield '{csv: "**/metrics.csv"}', None

@@ -89,6 +89,8 @@ def test_csv_has_a_header_which_may_come_again(tmp_path: Path):
     with path.open("a") as file:
         file.write("epoch,val_loss,note\n2,1.25,\n")
     assert told(follower.poll()) == [(2, {"val/loss": 1.25})]
+    path.write_text('epoch,val_loss,note,new\n0,1.5,"a, b",\n1,,c,\n2,1.25,,\n3,1,,7\n')
+    assert told(follower.poll()) == [(3, {"val/loss": 1.0, "new": 7.0})], "written anew with a column more"
     path.write_text("epoch,other\n3,1\n")
     assert told(follower.poll()) == [(3, {"other": 1.0})]
 

@@ -20,7 +20,14 @@ from ablab.store.layout import RunFolder
 from ablab.worker.command.readings import Reading
 
 #: Metric name to the key a `step` event has for it.
-_TRAINING = {"train/loss": "loss", "learning_rate": "lr", "lr": "lr", "grad_norm": "grad_norm", "tokens": "tokens"}
+_TRAINING = {
+    "train/loss": "loss",
+    "learning_rate": "lr",
+    "lr": "lr",
+    "grad_norm": "grad_norm",
+    "tokens": "tokens",
+    "epoch": "epoch",
+}
 #: Keys of a `step` event that are told under their own name, the loss under train/loss.
 _NOT_VALUES = frozenset({"e", "t", "step", "attempt"})
 

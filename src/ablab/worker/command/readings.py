@@ -13,10 +13,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from ablab.contract.command import Metrics
 from ablab.contract.patterns import STEP, compile_line, number
+
+#: Bytes by which a file is recognised.
+_MARK = 256
 
 #: Names of the step in files, the first that is there.
 STEPS = (STEP, "global_step", "iteration", "iter", "epoch")
@@ -94,34 +97,65 @@ def _numbers(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 class _Tail:
-    """Whole lines that were appended to a text file since the last call."""
+    """Whole lines that were appended to a text file since the last call.
+
+    A file whose beginning, or whose text before the place read up to, is another than it was has been written anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._head = self._last = b""
 
     def lines(self) -> tuple[list[str], bool]:
         """Return new whole lines, and whether the file was begun anew."""
         try:
-            size = self._path.stat().st_size
-            again = size < self._offset
-            if again:
-                self._offset = 0
             with self._path.open("rb") as file:
+                again = self._is_another(file)
+                if again:
+                    self._offset, self._head, self._last = 0, b"", b""
                 file.seek(self._offset)
                 data = file.read()
         except OSError:
             return [], False
         whole, newline, _ = data.rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
+        read = whole + newline
+        self._offset += len(read)
+        self._head = (self._head + read)[:_MARK]
+        self._last = (self._last + read)[-_MARK:]
         return whole.decode("utf-8", errors="replace").splitlines(), again
+
+    def _is_another(self, file: BinaryIO) -> bool:
+        if file.read(len(self._head)) != self._head:
+            return True
+        file.seek(self._offset - len(self._last))
+        return file.read(len(self._last)) != self._last
+
+
+class _Once:
+    """Leaves out what was told already, of a file that is written anew with all it held."""
+
+    def __init__(self) -> None:
+        self._told: set[int] = set()
+
+    def new(self, readings: Iterable[Reading | None]) -> list[Reading]:
+        """Return the readings that are new."""
+        found = []
+        for reading in readings:
+            if reading is None:
+                continue
+            mark = hash((reading.step, tuple(sorted(reading.values.items()))))
+            if mark not in self._told:
+                self._told.add(mark)
+                found.append(reading)
+        return found
 
 
 class Jsonl:
     """Rows of a JSONL file."""
 
     def __init__(self, path: Path, source: Metrics) -> None:
-        self._tail, self._rows = _Tail(path), Rows(source)
+        self._tail, self._rows, self._once = _Tail(path), Rows(source), _Once()
         self.skipped = 0
 
     def poll(self) -> list[Reading]:
@@ -133,7 +167,7 @@ class Jsonl:
                 found.append(self._rows.read(row))
             elif line.strip():
                 self.skipped += 1
-        return [reading for reading in found if reading is not None]
+        return self._once.new(found)
 
 
 def _object(line: str) -> dict[str, Any] | None:
@@ -153,7 +187,7 @@ class Csv:
     """Rows of a CSV file whose first line names the columns."""
 
     def __init__(self, path: Path, source: Metrics) -> None:
-        self._tail, self._rows = _Tail(path), Rows(source)
+        self._tail, self._rows, self._once = _Tail(path), Rows(source), _Once()
         self._header: list[str] | None = None
         self.skipped = 0
 
@@ -168,7 +202,7 @@ class Csv:
                 self._header = row
             elif row and row != self._header:
                 found.append(self._rows.read(dict(zip(self._header, row, strict=False))))
-        return [reading for reading in found if reading is not None]
+        return self._once.new(found)
 
 
 class Json:
