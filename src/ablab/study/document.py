@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ablab.contract.base import Strict, setting
-from ablab.study.schema import Compute, Retention
+from ablab.study.schema import Compute, Notify, Retention
 
 #: Names become folders and parts of references (`experiment.stage@best`).
 NAME = r"^\w[\w.+=-]*$"
@@ -99,6 +99,9 @@ class StudyFile(Strict):
     compute: Compute = setting(default_factory=Compute, description="How the study uses a machine.", keyed=False)
     accept: dict[str, Annotated[str, Field(min_length=1)]] = setting(
         default_factory=dict, description="Findings the author accepts: id or id@where to the reason."
+    )
+    notify: tuple[Notify, ...] = setting(
+        (), "Webhooks that are told when a launch ends, a run fails, or a verdict is reached.", keyed=False
     )
 
 

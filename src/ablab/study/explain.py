@@ -19,7 +19,7 @@ from ablab.study.addresses import Addresses
 from ablab.study.document import ComparisonEntry, ExperimentEntry, MatrixEntry, StudyFile
 from ablab.study.editors import json_schema
 from ablab.study.problems import listed, nearest, shown
-from ablab.study.schema import References
+from ablab.study.schema import Notify, References
 
 __all__ = ["UnknownKeyError", "explain", "json_schema", "keys"]
 
@@ -29,6 +29,7 @@ ENTRIES: Mapping[str, type[BaseModel]] = {
     "matrix": MatrixEntry,
     "comparisons": ComparisonEntry,
     "references": References,
+    "notify": Notify,
 }
 
 #: Stands for a stage kind where a key is about the study, not about a run.

@@ -21,6 +21,7 @@ from ablab.study.problems import Mark, Problem, Problems, StudyError, shown
 from ablab.study.profiles import with_profile
 from ablab.study.schema import Experiment, Study
 from ablab.study.validation import Validator
+from ablab.study.webhooks import addresses, without_addresses
 from ablab.study.yaml12 import Block, parse
 
 __all__ = ["Problem", "StudyError", "load", "load_text"]
@@ -74,8 +75,14 @@ def load_text(
                 _check_profile(document, name, root, Path(path), problems)
     problems.check()
     assert study is not None
+    hidden = addresses(document, study)
     return dataclasses.replace(
-        study, text=text, lines=lines, profile=profile, profiles=names, overrides=tuple(overrides)
+        study,
+        text=without_addresses(text, hidden),
+        lines=lines,
+        profile=profile,
+        profiles=names,
+        overrides=tuple(without_addresses(override, hidden) for override in overrides),
     )
 
 
@@ -136,6 +143,7 @@ class _Resolver:
             retention=file.retention,
             compute=file.compute,
             accept=file.accept,
+            notify=file.notify,
             path=str(self._path),
         )
 

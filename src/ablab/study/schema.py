@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from ablab.contract.base import Strict, setting
 from ablab.contract.task import StageSpec, TaskSpec
 
@@ -142,6 +144,36 @@ class Compute(Strict):
     rehearse: bool = setting(True, "Rehearse each distinct configuration before the first long run.")
 
 
+class Notify(Strict):
+    """A webhook that is told what happens during a launch. Its address counts as a secret and is never stored."""
+
+    url: str | None = setting(
+        None,
+        "Address of the webhook. It lets whoever knows it post: `url_env` keeps it out of the study file.",
+        keyed=False,
+        pattern=r"^https?://[^/\s]",
+        repr=False,
+    )
+    url_env: str | None = setting(
+        None,
+        "Variable of the environment, or of a .env file, that holds the address.",
+        keyed=False,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+    )
+    kind: Literal["slack", "json"] = setting("json", "slack: {text}, as Slack takes it; json: the event whole.")
+    on: tuple[Literal["finished", "failed", "verdict"], ...] = setting(
+        ("finished", "failed", "verdict"),
+        "finished: a launch ended; failed: a run was given up; verdict: a comparison was decided, or changed.",
+        min_length=1,
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Notify:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("give either url_env (the name of a variable that holds the address) or url")
+        return self
+
+
 class References(Strict):
     """Numbers from elsewhere for one experiment."""
 
@@ -164,6 +196,7 @@ class Study:
     retention: Retention = field(default_factory=Retention)
     compute: Compute = field(default_factory=Compute)
     accept: Mapping[str, str] = field(default_factory=dict)
+    notify: tuple[Notify, ...] = ()
     profile: str = "full"
     profiles: tuple[str, ...] = ("full",)
     overrides: tuple[str, ...] = ()
