@@ -85,25 +85,45 @@ class Lab:
         return audit(self.study, plan=plan, store=self.store)
 
     def run(
-        self, *, say: Callable[[str], None] | None = None, on_event: OnEvent | None = None, **options: Any
+        self,
+        *,
+        say: Callable[[str], None] | None = None,
+        on_event: OnEvent | None = None,
+        rewrite: float | None = 15.0,
+        language: str = "en",
+        **options: Any,
     ) -> LaunchSummary:
-        """Run what is left of the study.
+        """Run what is left of the study; its report is rewritten meanwhile.
 
         Args:
             say: called with each line a person would want to read.
             on_event: called with everything that happens, as data.
+            rewrite: seconds between two writings of the report, at least; None writes none.
+            language: of that report.
             **options: fields of `ablab.launch.options.Options` (only, seeds, devices, until, track, ...).
         """
         from ablab.launch.launcher import Options, launch
+        from ablab.report.rewriting import Rewriter
 
         chosen = Options(**options)
 
         def replan() -> Plan:
             return self.plan(only=chosen.only, seeds=chosen.seeds)
 
-        summary = launch(
-            self.study, replan(), self.store, chosen, report=say or (lambda _: None), on_event=on_event, replan=replan
-        )
+        writer = Rewriter(lambda: Lab(self.study, self.store).report(language=language), every=rewrite)
+        try:
+            summary = launch(
+                self.study,
+                replan(),
+                self.store,
+                chosen,
+                report=say or (lambda _: None),
+                on_event=writer.beside(on_event),
+                behind=writer.behind,
+                replan=replan,
+            )
+        finally:
+            writer.close()
         self.forget()
         return summary
 

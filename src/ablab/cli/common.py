@@ -23,6 +23,9 @@ StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder of results.", envvar="ABLAB_STORE", show_default="./lab")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+LanguageOption = Annotated[
+    str, typer.Option("--lang", help="Language of the report: en, ko or zh.", envvar="ABLAB_LANG")
+]
 QuickOption = Annotated[bool, typer.Option("--quick", help="One epoch each, any study.")]
 
 

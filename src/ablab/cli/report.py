@@ -8,6 +8,7 @@ import typer
 
 from ablab.cli.common import (
     JsonOption,
+    LanguageOption,
     OverrideArgument,
     ProfileOption,
     QuickOption,
@@ -30,14 +31,15 @@ def report(
     profile: ProfileOption = "full",
     store: StoreOption = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Where to write; the store otherwise.")] = None,
+    language: LanguageOption = "en",
     quick: QuickOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report as Markdown and print its verdicts."""
+    """Write the report as Markdown and as one HTML file, and print its verdicts."""
     from ablab.report.verdicts import verdict_lines
 
     lab = open_lab(study, overrides, profile=profile, store=store, quick=quick)
-    path = lab.report(output)
+    path = lab.report(output, language=language)
     if as_json:
         print_json({"report": str(path), "verdicts": lab.verdicts})
         return

@@ -11,6 +11,7 @@ import typer
 from ablab.cli.check import print_findings
 from ablab.cli.common import (
     JsonOption,
+    LanguageOption,
     OverrideArgument,
     ProfileOption,
     QuickOption,
@@ -44,6 +45,7 @@ def run(
     track: Annotated[list[str] | None, typer.Option("--track", help="tensorboard, wandb, mlflow, trackio.")] = None,
     rehearse: Annotated[bool, typer.Option(help="Rehearse each configuration before the first long run.")] = True,
     quick: QuickOption = False,
+    language: LanguageOption = "en",
     force: Annotated[bool, typer.Option("--force", help="Run in spite of findings of severity error.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,14 +66,14 @@ def run(
         "rehearse": rehearse,
     }
     if as_json:
-        summary = lab.run(**options)
+        summary = lab.run(language=language, **options)
         print_json(summary)
     else:
         left = sum(run.status not in {"done", "planned"} for run in lab.plan(only=only, seeds=seeds).runs.values())
         with launch_progress(lab.store, total=left) as (tell, on_event):
-            summary = lab.run(say=tell, on_event=on_event, **options)
+            summary = lab.run(say=tell, on_event=on_event, language=language, **options)
         if not detach:
-            _conclude(lab)
+            _conclude(lab, language)
     raise typer.Exit(summary.exit_code)
 
 
@@ -86,11 +88,11 @@ def _refuse_unsound(lab: Any, *, force: bool, quiet: bool) -> None:
         )
 
 
-def _conclude(lab: Any) -> None:
+def _conclude(lab: Any, language: str) -> None:
     """Write the report and print the verdicts."""
     from ablab.report.verdicts import verdict_lines
 
-    path = lab.report()
+    path = lab.report(language=language)
     for line in verdict_lines(lab.study, lab.verdicts):
         say(line)
     say(f"report: {path}")

@@ -68,6 +68,7 @@ def launch(
     on_event: OnEvent | None = None,
     replan: Callable[[], Plan] | None = None,
     machine: Machine | None = None,
+    behind: OnEvent | None = None,
 ) -> LaunchSummary:
     """Run what is left of a plan; return when all is done, failed, blocked or stopped.
 
@@ -77,9 +78,10 @@ def launch(
         store: the store.
         options: what the launch is told.
         report: called with each line a person would want to read.
-        on_event: called with everything that happens, and with a tick about once a second.
+        on_event: called with everything that happens, and with a tick about once a second, in this process.
         replan: makes the plan anew; needed where a sweep chooses parameters.
         machine: what to run on.
+        behind: the same of a detached launch, in its background process; the last notice is of kind "ended".
 
     Raises:
         DiskFullError: the results would not fit on the disk; nothing was started.
@@ -108,7 +110,10 @@ def launch(
 
     def work_behind() -> int:
         # NVML does not survive a fork: the background process asks for itself.
-        return work(_places(study, plan, options, machine), _speaker(_print_line, None)).exit_code
+        notify = _speaker(_print_line, behind)
+        code = work(_places(study, plan, options, machine), notify).exit_code
+        notify(Notice(kind="ended"))
+        return code
 
     log = frozen.folder / "launcher.log"
     pid = detach(work_behind, log=log)

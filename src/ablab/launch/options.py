@@ -23,6 +23,7 @@ NoticeKind = Literal[
     "stopping",
     "stopped",
     "rehearsed",
+    "ended",
     "tick",
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ablab.contract.units import figure
 from ablab.report.document import Answer, Bars, Chart, Histogram, Line, Side
@@ -94,7 +95,7 @@ def forest(
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A line of one arm with the band of its seeds, as SVG paths; `place` is its colour, `label` where its name stands."""
+    """A line of one arm with the band of its seeds, as SVG paths; `place` is its colour, `label` its name's height."""
 
     arm: str
     place: int
@@ -195,7 +196,7 @@ def _spread(places: list[float], gap: float = 13.0) -> list[float]:
     """Return label positions moved apart so that none covers another."""
     order = sorted(range(len(places)), key=places.__getitem__)
     moved = list(places)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         moved[after] = max(moved[after], moved[before] + gap)
     over = max((moved[place] for place in order), default=0.0) - (HEIGHT - BOTTOM)
     return [round(place - max(0.0, over), 1) for place in moved]

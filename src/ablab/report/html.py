@@ -1,8 +1,8 @@
 """Render a report as one HTML file that needs nothing else: no request, no font, no library; scripts only add to it.
 
-Templates escape everything; data for the script is JSON in which no tag can end. A content policy allows this page's own
-style and script by their hashes and nothing else. Charts are drawn here as well, so that the page prints and reads
-without scripts.
+Templates escape everything; data for the script is JSON in which no tag can end. A content policy allows this page's
+own style and script by their hashes and nothing else. Charts are drawn here as well, so that the page prints and
+reads without scripts.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def render(document: Document) -> str:
             document=document,
             sections=[section for section in document.sections if section.blocks],
             t=t,
+            n=t.n,
             style=Markup(style),
             script=Markup(script),
             policy=policy(style, script),

@@ -30,7 +30,7 @@ SEVERITY_TONES: Mapping[str, Tone] = {"error": "bad", "warning": "open"}
 QUANTITIES: Mapping[str, str] = {"ratio": mark("ratio"), "difference": mark("difference"), "value": mark("value")}
 TIMES: Mapping[str, str] = {
     "start-up": mark("start-up"),
-    "data": mark("data"),
+    "data": mark("waiting for data"),
     "forward-backward": mark("forward and backward"),
     "optimizer": mark("optimiser"),
     "validation": mark("validation"),
@@ -41,11 +41,11 @@ FAILURES: Mapping[str, str] = {
     "out-of-memory": mark("out of memory"),
     "memory-taken": mark("memory taken by another process"),
     "killed": mark("killed"),
-    "lost": mark("lost"),
+    "lost": mark("worker lost"),
     "time-limit": mark("time limit"),
     "disk-full": mark("disk full"),
     "not-finite": mark("loss not finite"),
-    "data": mark("data"),
+    "data": mark("faulty data"),
     "config": mark("configuration"),
     "crash": mark("crash"),
     "stopped": mark("stopped"),
@@ -56,12 +56,6 @@ NOTES: Mapping[str, str] = {
     "hypothesis": mark("hypothesis"),
     "issue": mark("issue"),
     "next": mark("next"),
-}
-SOURCES: Mapping[str, str] = {
-    "history": mark("this store's history"),
-    "probe": mark("the probe"),
-    "rehearsal": mark("the rehearsal"),
-    "study": mark("the study's estimate"),
 }
 #: A title for every finding an audit can make; its sentence is the audit's own.
 FINDINGS: Mapping[str, str] = {

@@ -117,7 +117,7 @@ def git_facts(view: View, git: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     t = view.t
     names = {
         "state": t("state"), "repository": t("repository"), "remote": t("remote"), "branch": t("branch"),
-        "commit": t("commit"), "changed": t("changed files"), "diff": t("difference"),
+        "commit": t("commit"), "changed": t("changed files"), "diff": t("changes"),
     }  # fmt: skip
     for key, name in names.items():
         value = git.get(key)
