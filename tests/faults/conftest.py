@@ -140,7 +140,7 @@ def outcome(root: Path) -> dict[str, Any]:
 def verdicts(text: str) -> list[str]:
     """Return the lines of verdict that `ablab run` printed at its end."""
     lines = text.splitlines()
-    first = next(place for place, line in enumerate(lines) if line.startswith("log-tinystories"))
+    first = next(place for place, line in enumerate(lines) if line.startswith("question: "))
     return [line for line in lines[first:] if not line.startswith("report: ")]
 
 
@@ -164,7 +164,7 @@ class Undisturbed:
         self.text = lab.run()
         self.verdicts = verdicts(self.text)
         self.outcome = outcome(lab.root)
-        assert any("ratio" in line and "n = 1" in line for line in self.verdicts)
+        assert any("ratio" in line and "n = 1" in line for line in self.verdicts), self.verdicts
         assert len(self.outcome) == 5
         weights = [file for run in self.outcome.values() for file in run["files"] if file.endswith("model.safetensors")]
         assert len(weights) >= 2

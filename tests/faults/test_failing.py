@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-#: The program with an address space that holds an idle worker and 400 MB beside it.
+#: The program with an address space that holds an idle worker and 200 MB beside it.
 LIMITED = """
 import sys
 from pathlib import Path
@@ -15,24 +15,25 @@ for module in template.MODULES:
 idle = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmPeak"))
 from ablab import load
 lab = load(sys.argv[1], profile="smoke", store=sys.argv[2], overrides=sys.argv[3:])
-summary = lab.run(say=print, only=("trained",), address_space=idle + 400 * 2**20)
+summary = lab.run(say=print, only=("trained",), address_space=idle + 200 * 2**20)
 print("failed:", summary.failed)
 print(lab.report())
 sys.exit(bool(summary.failed))
 """
-#: 64 x 128 tokens of 8,192 units are 256 MB, several times over; a few thousand tokens fit.
+#: 32 x 128 tokens of 8,192 units are 128 MB, several times over; some hundred tokens fit.
 WIDE = (
     "seeds=[42]",
+    "defaults.data.max_documents=12",
     "defaults.model.width=16",
     "defaults.model.layers=1",
     "defaults.model.feedforward=8192",
     "defaults.model.context=128",
     "experiments.trained.pipeline.train.steps=2",
     "defaults.pipeline.train.schedule.warmup=1",
-    "experiments.trained.pipeline.train.batch=64",
+    "experiments.trained.pipeline.train.batch=32",
     "experiments.trained.pipeline.train.validation.every=2",
     "experiments.trained.pipeline.train.validation.batch=2",
-    "defaults.pipeline.evaluate.batch=2",
+    "defaults.pipeline.evaluate.batch=8",
 )
 
 
@@ -44,15 +45,15 @@ def test_memory_that_runs_out_halves_the_micro_batch(lab, tmp_path):
     result, whole = run.read_result(), free.store.run(run.name).read_result()
     micro = result.facts["micro_batch"]
     issues = run.read_issues()
-    assert whole.facts["micro_batch"] == 64 and 1 <= micro <= 32 and 64 % micro == 0
+    assert whole.facts["micro_batch"] == 32 and 1 <= micro <= 16 and 32 % micro == 0
     assert [issue["kind"] for issue in issues] == ["out-of-memory"] * len(issues) and issues
     assert result.attempts == len(issues) + 1
-    assert "effective batch 64 kept" in issues[0]["resolution"]
-    assert result.facts["samples.seen"] == whole.facts["samples.seen"] == 128
+    assert "effective batch 32 kept" in issues[0]["resolution"]
+    assert result.facts["samples.seen"] == whole.facts["samples.seen"] == 64
     assert result.metrics["val/loss"] == pytest.approx(whole.metrics["val/loss"], rel=1e-5)
     report = (lab.root / "studies" / "gpt-oelm" / "smoke" / "report.md").read_text()
     section = report.partition("## Issues and resolutions")[2].partition("\n## ")[0]
-    assert section.count("effective batch 64 kept") == len(issues) and "out" in section
+    assert section.count("effective batch 32 kept") == len(issues) and "out" in section
 
 
 def test_a_loss_that_is_no_number_stops_its_run_alone(lab, undisturbed):

@@ -24,11 +24,12 @@ def sparkline(values: Sequence[float], *, width: int = 20, limits: tuple[float, 
     if not finite:
         return "·" * len(columns)
     low, high = limits or (min(finite), max(finite))
-    span = high - low
-    return "".join(
-        "·" if not math.isfinite(value) else _LEVELS[min(7, max(0, int(8 * (value - low) / span)))] if span > 0 else "▄"
-        for value in columns
-    )
+    return "".join("·" if not math.isfinite(value) else _level(value, low, high) for value in columns)
+
+
+def _level(value: float, low: float, high: float) -> str:
+    """Return the block of a value on a scale; the middle one where the scale has no extent."""
+    return _LEVELS[min(7, max(0, int(8 * _share(value, low, high))))] if high / 2 > low / 2 else "▄"
 
 
 def _columns(values: Sequence[float], width: int) -> list[float]:
@@ -37,7 +38,7 @@ def _columns(values: Sequence[float], width: int) -> list[float]:
     for column in range(width):
         share = values[column * len(values) // width : (column + 1) * len(values) // width]
         finite = [value for value in share if math.isfinite(value)]
-        found.append(math.fsum(finite) / len(finite) if finite else math.nan)
+        found.append(math.fsum(value / len(finite) for value in finite) if finite else math.nan)
     return found
 
 
@@ -61,12 +62,17 @@ def braille(lines: Sequence[Sequence[tuple[float, float]]], *, width: int, heigh
             if not (math.isfinite(x) and math.isfinite(y)):
                 before = None
                 continue
-            column = round((x - left) / (right - left) * (columns - 1)) if right > left else 0
-            row = round((high - y) / (high - low) * (rows - 1)) if high > low else rows // 2
+            column = round(_share(x, left, right) * (columns - 1)) if right > left else 0
+            row = round((1 - _share(y, low, high)) * (rows - 1)) if high > low else rows // 2
             for c, r in _between(before, (column, row)):
                 cells[r // 4][c // 2] |= _DOTS[r % 4][c % 2]
             before = (column, row)
     return ["".join(chr(0x2800 + cell) for cell in row) for row in cells]
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """Return where a value lies between two others, 0 to 1; halved first, so that no difference overflows."""
+    return (value / 2 - low / 2) / (high / 2 - low / 2) if high / 2 > low / 2 else 0.0
 
 
 def _between(start: tuple[int, int] | None, end: tuple[int, int]) -> list[tuple[int, int]]:
