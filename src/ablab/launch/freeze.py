@@ -18,6 +18,7 @@ from typing import Any
 
 from ablab.contract.failure import DiskFullError
 from ablab.launch.options import Options
+from ablab.launch.secrets import check_secrets
 from ablab.plan.describe import changes, freeze_plan
 from ablab.plan.graph import Plan
 from ablab.store.files import write_json, write_text
@@ -77,14 +78,20 @@ def freeze(study: Study, plan: Plan, store: Store, *, wanted: Iterable[str], opt
         store: the store.
         wanted: keys of the runs that were asked for.
         options: what the launch was told.
+
+    Raises:
+        ConfigError: a secret would be written down.
     """
     study_folder = Path(study.path).resolve().parent if study.path else Path.cwd()
-    source = freeze_source(store.root / "sources", study_folder=study_folder, files=_code_files(plan))
+    files = _code_files(plan)
+    wanted = list(wanted)
+    check_secrets(study, (plan.runs[key] for key in wanted), folder=study_folder, files=files)
+    source = freeze_source(store.root / "sources", study_folder=study_folder, files=files)
     folder = store.new_launch()
     whole = options.only is None and options.seeds is None
     found = changes(plan, store, wanted=None if whole else set(wanted))
     new = (*found.new, *found.left)
-    write_text(folder / "study.yaml", study.text)
+    write_text(folder / "study.yaml", redact(study.text))
     freeze_plan(plan, store, folder, whole=whole)
     write_json(folder / "environment.json", environment(store=store.root))
     write_json(folder / "git.json", git_state(study_folder))
@@ -97,7 +104,7 @@ def freeze(study: Study, plan: Plan, store: Store, *, wanted: Iterable[str], opt
             "study": study.name,
             "profile": study.profile,
             "path": study.path,
-            "overrides": list(study.overrides),
+            "overrides": redact(list(study.overrides)),
             "command": redact(shlex.join(sys.argv)),
             "options": _plain(options),
             "source": source,

@@ -15,6 +15,7 @@ from ablab.plan.commands import command_lines
 from ablab.plan.graph import Plan, Run
 from ablab.store.files import read_json, write_json
 from ablab.store.layout import Store
+from ablab.store.redact import redact
 
 #: Names shown of a list; the rest is counted.
 _SHOWN = 6
@@ -135,7 +136,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "study": plan.study.name,
         "profile": plan.study.profile,
         "time": time.time(),
-        "overrides": list(plan.study.overrides),
+        "overrides": redact(list(plan.study.overrides)),
         "slots": plan.slots,
         "seconds_left": plan.seconds_left,
         "seconds_without_sharing": plan.seconds_without_sharing,

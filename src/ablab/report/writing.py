@@ -84,6 +84,7 @@ def write(view: View, path: Path) -> Path:
     """
     from ablab.report import html
     from ablab.store.files import write_text
+    from ablab.store.redact import hide_known
 
     document = make_document(view)
     base = path.with_suffix("") if path.suffix in (".md", ".html") else path
@@ -93,5 +94,5 @@ def write(view: View, path: Path) -> Path:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, text in texts.items():
-        write_text(target, text)
+        write_text(target, hide_known(text))
     return path if path in texts else list(texts)[-1]

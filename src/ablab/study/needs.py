@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ablab.contract.kinds import is_select
+from ablab.contract.kinds import is_command, is_select
 from ablab.contract.task import StageSpec
 from ablab.study.document import STAGE_NAME
 from ablab.study.problems import Mark, Problems, listed, nearest
@@ -146,7 +146,8 @@ class Needs:
             self._problems.add(mark, f"needs {need.text!r}, which is no stage; {known}", nearest(need.stage, by_name))
             return
         inputs = stage.spec.inputs
-        if inputs and target.spec.kind not in inputs and not is_select(target.spec):
+        # What a command leaves may be anything; the stage that reads it says what it wants.
+        if inputs and target.spec.kind not in inputs and not is_select(target.spec) and not is_command(target.spec):
             message = f"a {stage.spec.kind} stage reads {listed(inputs)}; {need.text!r} is of kind {target.spec.kind}"
             self._problems.add(mark, message)
         if "@" in need.text and not target.spec.makes_checkpoints:

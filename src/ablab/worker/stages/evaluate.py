@@ -13,11 +13,13 @@ from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input, Order
 from ablab.contract.result import Outcome
 from ablab.store.layout import RunFolder
-from ablab.training.checkpoint import load_model
+from ablab.store.manifest import NAME as MANIFEST
+from ablab.training.checkpoint import MODEL, load_model
 from ablab.training.memory import naming_size
 from ablab.training.precision import autocast, resolve
 from ablab.training.retention import INDEX, find
 from ablab.training.task import TaskCode
+from ablab.training.weights import load_weights
 from ablab.worker.code import build_code, parameters_of
 
 
@@ -52,19 +54,34 @@ def sized(parameters: Any, order: Order) -> Any:
 
 
 def weights_of(order: Order) -> tuple[Input, Path]:
-    """Return the input whose weights are judged, and the folder of its checkpoint."""
+    """Return the input whose weights are judged, and the folder of its checkpoint, or of a command's output."""
     found = [given for given in order.inputs if (RunFolder(given.path).checkpoints / INDEX).is_file()]
-    if len(found) != 1:
+    made = [(given, file) for given in order.inputs if given.kind == "command" for file in _weight_files(given)]
+    if not found and len(made) == 1:
+        return made[0]
+    if len(found) != 1 or made:
         given = ", ".join(given.reference for given in order.inputs) or "none"
         raise ConfigError(
-            f"stage {order.stage} of {order.experiment} needs one input with checkpoints, found {len(found)}; "
-            f"its inputs: {given}; correct its `needs`"
+            f"stage {order.stage} of {order.experiment} needs one input with checkpoints (or a command whose output "
+            f"is {MODEL}), found {len(found) + len(made)}; its inputs: {given}; correct its `needs`"
         )
     return found[0], find(RunFolder(found[0].path).checkpoints, found[0].checkpoint)
+
+
+def _weight_files(given: Input) -> list[Path]:
+    """Return the folders of the weights that a command declared as output: model.safetensors, in this name."""
+    result = RunFolder(given.path).read_result()
+    artifacts = result.artifacts.values() if result is not None else ()
+    paths = [Path(given.path, artifact.path) for artifact in artifacts]
+    return [path.parent for path in paths if path.name == MODEL]
 
 
 def load_trained(code: TaskCode, folder: Path, *, device: torch.device, seed: int) -> nn.Module:
     """Return the task's model with a checkpoint's weights, on its device, in evaluation mode."""
     model = code.model(seed=seed)
-    load_model(folder, model)
+    if (folder / MANIFEST).exists():
+        load_model(folder, model)
+    else:
+        # A command's output: its run's result has its checksum.
+        load_weights(folder / MODEL, model)
     return model.to(device).eval()
