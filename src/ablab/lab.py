@@ -102,10 +102,15 @@ class Lab:
             language: of that report.
             **options: fields of `ablab.launch.options.Options` (only, seeds, devices, until, track, ...).
         """
+        from ablab.analysis.history import keep_verdicts, path_of
         from ablab.launch.launcher import Options, launch
+        from ablab.launch.notify import heard_by, listener, to_log
         from ablab.report.rewriting import Rewriter
 
         chosen = Options(**options)
+        tell = say or (lambda _: None)
+        warn = to_log if chosen.detach else tell
+        notifier = listener(self.study, history=path_of(self.study, self.store), say=warn)
 
         def replan() -> Plan:
             return self.plan(only=chosen.only, seeds=chosen.seeds)
@@ -117,14 +122,17 @@ class Lab:
                 replan(),
                 self.store,
                 chosen,
-                report=say or (lambda _: None),
-                on_event=writer.beside(on_event),
-                behind=writer.behind,
+                report=tell,
+                on_event=writer.beside(on_event if chosen.detach else heard_by(on_event, notifier)),
+                behind=heard_by(writer.behind, notifier),
                 replan=replan,
             )
         finally:
             writer.close()
         self.forget()
+        if notifier is not None and not chosen.detach:
+            keep_verdicts(self.store, self.study, self.verdicts)
+            notifier.end()
         return summary
 
     @cached_property

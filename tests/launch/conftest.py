@@ -25,6 +25,7 @@ from ablab.plan.planning import make_plan
 from ablab.store.files import read_lines
 from ablab.store.layout import RunFolder, Store
 from ablab.study.schema import Compute, Experiment, Need, Stage, Study
+from tests.launch.hook import Hook
 
 # Tests and processes they start know this module under one name.
 sys.modules.setdefault("lab_of_tests", sys.modules[__name__])
@@ -279,3 +280,11 @@ def elsewhere(lab: Lab) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
             print(process.stdout.read())  # shown by pytest where the test failed
         if process.stdout is not None:
             process.stdout.close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """Return a webhook on this machine."""
+    made = Hook()
+    yield made
+    made.close()

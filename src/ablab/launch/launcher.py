@@ -200,7 +200,7 @@ def _work(
         )
         outcome = scheduler.run()
     summary = _summary(frozen, outcome, seconds=time.monotonic() - began)
-    notify(Notice(kind="launch", text=_closing_words(summary)))
+    notify(Notice(kind="launch", text=_closing_words(summary), detail={"summary": summary}))
     return summary
 
 
