@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-#: The program with an address space that holds an idle worker and 200 MB beside it.
+#: The program with an address space that holds an idle worker and 400 MB beside it.
 LIMITED = """
 import sys
 from pathlib import Path
@@ -15,19 +15,19 @@ for module in template.MODULES:
 idle = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmPeak"))
 from ablab import load
 lab = load(sys.argv[1], profile="smoke", store=sys.argv[2], overrides=sys.argv[3:])
-summary = lab.run(say=print, only=("trained",), address_space=idle + 200 * 2**20)
+summary = lab.run(say=print, only=("trained",), address_space=idle + 400 * 2**20)
 print("failed:", summary.failed)
 print(lab.report())
 sys.exit(bool(summary.failed))
 """
-#: 32 x 128 tokens of 8,192 units are 128 MB, several times over; some hundred tokens fit.
+#: 32 x 256 tokens of 8,192 units are 256 MB, several times over; some thousand tokens fit.
 WIDE = (
     "seeds=[42]",
     "defaults.data.max_documents=12",
     "defaults.model.width=16",
     "defaults.model.layers=1",
     "defaults.model.feedforward=8192",
-    "defaults.model.context=128",
+    "defaults.model.context=256",
     "experiments.trained.pipeline.train.steps=2",
     "defaults.pipeline.train.schedule.warmup=1",
     "experiments.trained.pipeline.train.batch=32",
