@@ -11,7 +11,7 @@ from tests.cli.conftest import STUDIES, Ablab
 
 COMMANDS = (
     "check", "plan", "run", "status", "watch", "logs", "stop", "report", "table", "figure", "compare",
-    "note", "notes", "import", "show", "explain", "env", "schema", "new", "gc",
+    "serve", "digest", "note", "notes", "import", "show", "explain", "env", "schema", "new", "gc",
 )  # fmt: skip
 
 

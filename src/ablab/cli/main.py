@@ -20,6 +20,7 @@ from ablab.cli import (
     clean,
     compare,
     define,
+    digest,
     figure,
     imports,
     note,
@@ -59,7 +60,23 @@ def _root(
     """Runs deep-learning ablation studies that can be believed: from one YAML file to a verdict."""
 
 
-for module in (check, plan, run, status, report, table, figure, compare, serve, note, imports, show, define, clean):
+for module in (
+    check,
+    plan,
+    run,
+    status,
+    report,
+    table,
+    figure,
+    compare,
+    serve,
+    digest,
+    note,
+    imports,
+    show,
+    define,
+    clean,
+):
     module.register(app)
 
 
