@@ -36,8 +36,11 @@ _MARK = "ABLAB_TEST_LAB"
 class Lab:
     """A store and the commands that are run on it."""
 
-    def __init__(self, root: Path, *, study: Path = STUDY, overrides: tuple[str, ...] = OVERRIDES) -> None:
+    def __init__(
+        self, root: Path, *, study: Path = STUDY, overrides: tuple[str, ...] = OVERRIDES, arms: tuple[str, ...] = ARMS
+    ) -> None:
         self.root = root
+        self.arms = arms
         self.study = study
         self.overrides = overrides
         self.env: dict[str, str] = {}
@@ -48,7 +51,7 @@ class Lab:
         return Store(self.root)
 
     def command(self, *arguments: str) -> list[str]:
-        only = [word for arm in ARMS for word in ("--only", arm)]
+        only = [word for arm in self.arms for word in ("--only", arm)]
         options = ["--profile", "smoke", "--store", str(self.root), *only, *arguments]
         return [sys.executable, "-m", "ablab.cli.main", "run", str(self.study), *self.overrides, *options]
 
