@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ablab.launch.options import LaunchSummary, OnEvent
     from ablab.plan.graph import Plan
     from ablab.report.view import View
+    from ablab.store.fetch import Item
 
 
 def load(
@@ -71,6 +72,17 @@ class Lab:
         from ablab.plan.planning import make_plan
 
         return make_plan(self.study, self.store, only=only, seeds=seeds)
+
+    def fetch(self, *, say: Callable[[str], None] | None = None) -> list[Item]:
+        """Download and verify what the study reads from outside the store; one item a file, set or model."""
+        from ablab.audit.checks.prerequisites import references
+        from ablab.audit.view import AuditView
+        from ablab.store.fetch import fetch
+        from ablab.store.hub import lock_path
+
+        path = Path(self.study.path).resolve()
+        found = references(AuditView(self.study))
+        return fetch(found, lock=lock_path(path), study_folder=path.parent, say=say)
 
     def check(self, *, probe: bool = False, say: Callable[[str], None] | None = None) -> list[Finding]:
         """Audit the study; with `probe`, first build each distinct configuration and run two steps of it."""

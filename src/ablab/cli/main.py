@@ -21,6 +21,7 @@ from ablab.cli import (
     compare,
     define,
     digest,
+    fetch,
     figure,
     imports,
     note,
@@ -75,6 +76,7 @@ for module in (
     imports,
     show,
     define,
+    fetch,
     clean,
 ):
     module.register(app)
