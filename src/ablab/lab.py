@@ -22,7 +22,7 @@ from ablab.study.schema import Study
 
 if TYPE_CHECKING:
     from ablab.analysis.judgement import ComparisonVerdict
-    from ablab.analysis.results import Results
+    from ablab.analysis.results import Results, RunRecord
     from ablab.contract.finding import Finding
     from ablab.launch.options import LaunchSummary, OnEvent
     from ablab.plan.graph import Plan
@@ -66,6 +66,7 @@ class Lab:
     def __init__(self, study: Study, store: Store) -> None:
         self.study = study
         self.store = store
+        self._finished: dict[str, RunRecord] = {}
 
     def plan(self, *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> Plan:
         """Return the graph of runs as the store stands now: done, left, and what it will cost."""
@@ -127,7 +128,13 @@ class Lab:
         def replan() -> Plan:
             return self.plan(only=chosen.only, seeds=chosen.seeds)
 
-        writer = Rewriter(lambda: Lab(self.study, self.store).report(language=language), every=rewrite)
+        own = Lab(self.study, self.store)
+
+        def write() -> None:
+            own.forget()
+            own.report(language=language)
+
+        writer = Rewriter(write, every=rewrite)
         try:
             summary = launch(
                 self.study,
@@ -152,7 +159,7 @@ class Lab:
         """Values, curves, times and facts of every arm and seed, from the store alone."""
         from ablab.analysis.collect import collect
 
-        return collect(self.study, self.plan(), self.store)
+        return collect(self.study, self.plan(), self.store, known=self._finished)
 
     @cached_property
     def verdicts(self) -> list[ComparisonVerdict]:
@@ -162,7 +169,7 @@ class Lab:
         return judge(self.study, self.results)
 
     def forget(self) -> None:
-        """Read results and verdicts anew when they are asked for next."""
+        """Read results and verdicts anew when they are asked for next; finished runs, which never change, stay read."""
         for name in ("results", "verdicts"):
             self.__dict__.pop(name, None)
 
@@ -200,12 +207,17 @@ class Lab:
         Each verdict that is new or has changed is kept with its date and seeds in verdicts.jsonl beside it.
 
         Args:
-            path: where; None takes report.md and report.html of the study's folder in the store.
+            path: where; None takes report.md and report.html of the study's folder in the store, and summary.json and
+                summary.txt beside them.
             language: en, ko or zh.
         """
         from ablab.analysis.history import keep_verdicts
-        from ablab.report.writing import write
+        from ablab.report.writing import write, write_summary
 
         keep_verdicts(self.store, self.study, self.verdicts)
+        view = self.view(language=language)
+        if path is not None:
+            return write(view, Path(path))
         folder = self.store.study_folder(self.study.name, self.study.profile)
-        return write(self.view(language=language), Path(path) if path is not None else folder / "report.html")
+        write_summary(view, folder)
+        return write(view, folder / "report.html")

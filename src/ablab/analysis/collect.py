@@ -6,18 +6,16 @@ A metric belongs to the last stage of an arm that yields it. Judging is left to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
 
-from ablab.analysis.curves import curves
-from ablab.analysis.results import Arm, Curve, Results, RunRecord, Value
+from ablab.analysis.reading import Traces, read_all
+from ablab.analysis.results import Arm, Results, RunRecord, Value
 from ablab.analysis.timing import mark_shared
 from ablab.contract.result import Result
 from ablab.contract.state import State
 from ablab.plan.graph import Plan, Run
-from ablab.store.events import read_events
 from ablab.store.files import CorruptFile
 from ablab.store.layout import RunFolder, Store
 from ablab.store.spans import read_spans
@@ -29,14 +27,30 @@ __all__ = ["Results", "collect", "collect_run", "yields"]
 _TELLING = ("failed", "running", "paused", "waiting", "stopped", "unresolved", "pending", "planned", "done")
 
 
-def collect(study: Study, plan: Plan, store: Store, *, with_curves: bool = True) -> Results:
+def collect(
+    study: Study,
+    plan: Plan,
+    store: Store,
+    *,
+    with_curves: bool = True,
+    known: dict[str, RunRecord] | None = None,
+) -> Results:
     """Return all that is known about the study.
 
     Args:
         plan: tells which run each arm, seed and stage is, and where it stands.
         with_curves: False leaves events unread, which is enough for verdicts and much faster.
+        known: records of finished runs from an earlier call, which are not read again; new ones are added.
     """
-    records = {key: collect_run(run, store.run(run.name), with_curves=with_curves) for key, run in plan.runs.items()}
+    kept = {} if known is None else {key: known[key] for key, run in plan.runs.items() if run.finished and key in known}
+    folders = {key: store.run(run.name) for key, run in plan.runs.items() if key not in kept}
+    traces = read_all({key: folder for key, folder in folders.items() if folder.exists}) if with_curves else {}
+    records = {
+        key: kept[key] if key in kept else collect_run(run, folders[key], traces=traces.get(key))
+        for key, run in plan.runs.items()
+    }
+    if known is not None:
+        known.update({key: record for key, record in records.items() if record.done})
     records = mark_shared(records)
     seeded = seeded_runs(plan)
     arms = []
@@ -56,8 +70,14 @@ def seeded_runs(plan: Plan) -> frozenset[str]:
     return frozenset(found)
 
 
-def collect_run(run: Run, folder: RunFolder, *, with_curves: bool = True) -> RunRecord:
-    """Return the record of one run of the plan. A file that cannot be read is named in the record's message."""
+def collect_run(run: Run, folder: RunFolder, *, traces: Traces | None = None) -> RunRecord:
+    """Return the record of one run of the plan. A file that cannot be read is named in the record's message.
+
+    Args:
+        run: the run.
+        folder: where it is.
+        traces: what its events tell; None leaves curves out.
+    """
     status, problem = "done" if run.finished else str(run.status), ""
     result: Result | None = None
     state: State | None = None
@@ -79,28 +99,20 @@ def collect_run(run: Run, folder: RunFolder, *, with_curves: bool = True) -> Run
     )
     if not folder.exists:
         return record
-    problems: list[str] = []
-    events = read_events(folder, problems=problems) if with_curves else []
-    drawn = curves(events)
+    told = traces or Traces()
     record = replace(
         record,
         attempts=len(folder.attempts()),
         issues=tuple(folder.read_issues()),
         spans=tuple(read_spans(folder)),
-        checkpoints=tuple(event for event in events if event.get("e") == "checkpoint"),
-        utilisation=_utilisation(events),
-        curves=drawn,
-        looks={name: len(curve.steps) for name, curve in drawn.items() if not curve.name.startswith("train/")},
-        message=record.message or "; ".join(problems),
+        checkpoints=told.checkpoints,
+        utilisation=told.utilisation,
+        curves=told.curves,
+        looks={name: len(curve.steps) for name, curve in told.curves.items() if not curve.name.startswith("train/")},
+        message=record.message or "; ".join(told.problems),
     )
     record = _with_state(record, state)
-    return _with_result(record, result) if result is not None else _running(record, drawn, state, events)
-
-
-def _utilisation(events: Iterable[Mapping[str, Any]]) -> float | None:
-    """Return the mean utilisation of the GPU (0 to 1); None where nobody measured it."""
-    seen = [event["gpu_utilisation"] for event in events if "gpu_utilisation" in event]
-    return sum(seen) / len(seen) if seen else None
+    return _with_result(record, result) if result is not None else _running(record, state, told)
 
 
 def _with_state(record: RunRecord, state: State | None) -> RunRecord:
@@ -134,19 +146,12 @@ def _with_result(record: RunRecord, result: Result) -> RunRecord:
     )
 
 
-def _running(
-    record: RunRecord, drawn: Mapping[str, Curve], state: State | None, events: Iterable[Mapping[str, Any]]
-) -> RunRecord:
+def _running(record: RunRecord, state: State | None, told: Traces) -> RunRecord:
     """Fill a record from events and state while there is no result: last values so far, best values so far."""
     latest = dict(state.last) if state is not None else {}
-    latest |= {name: curve.values[-1] for name, curve in drawn.items() if "/" in name and curve.values}
-    time: dict[str, float] = {}
-    by_attempt = {event.get("attempt", 1): event.get("totals") or {} for event in events if event.get("e") == "time"}
-    for totals in by_attempt.values():
-        for name, seconds in totals.items():
-            time[name] = time.get(name, 0.0) + seconds
+    latest |= {name: curve.values[-1] for name, curve in told.curves.items() if "/" in name and curve.values}
     peak = {"rss": state.rss, "gpu": state.gpu_memory} if state is not None else {}
-    return replace(record, metrics=latest, time=time, peak={name: size for name, size in peak.items() if size})
+    return replace(record, metrics=latest, time=told.time, peak={name: size for name, size in peak.items() if size})
 
 
 def _arm(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ablab.analysis.results import Curve, Results
@@ -34,31 +35,64 @@ def curves(events: Iterable[Mapping[str, Any]], *, points: int = POINTS) -> dict
         points: most points of a training curve; validation curves are whole.
     """
     steps: list[Mapping[str, Any]] = []
-    validations: list[Mapping[str, Any]] = []
+    others: list[Mapping[str, Any]] = []
     for event in events:
-        kind = event.get("e")
-        if kind == "step":
-            steps.append(event)
-        elif kind == "validation":
-            validations.append(event)
+        (steps if event.get("e") == "step" else others).append(event)
+    return curves_of(steps, others, points=points)
+
+
+def curves_of(
+    steps: list[Mapping[str, Any]], others: Iterable[Mapping[str, Any]], *, points: int = POINTS
+) -> dict[str, Curve]:
+    """Return the same of step events and other events, each in their order."""
+    validations = [event for event in others if event.get("e") == "validation"]
     validated = {name: _curve(name, _joined([found]), None) for name, found in _validated(validations).items()}
     thin = {name: _curve(name, found, points) for name, found in _columns(steps).items() if name not in validated}
     return thin | validated
 
 
-def _columns(events: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
-    """Return the numbers of step events by name; lines of equal keys, the usual case, are taken column by column."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+def _columns(events: list[Mapping[str, Any]]) -> dict[str, Column]:
+    """Return the numbers of step events by name; events of equal keys, the usual case, are taken all at once."""
+    whole = _table(events)
+    if whole is not None:
+        return {name: _joined([column]) for name, column in whole.items()}
+    groups: dict[frozenset[str], list[Mapping[str, Any]]] = {}
     for event in events:
-        groups.setdefault(tuple(event), []).append(event)
+        groups.setdefault(frozenset(event), []).append(event)
     parts: dict[str, list[Column]] = {}
-    for keys, members in groups.items():
+    for members in groups.values():
         steps = [event.get("step", 0) for event in members]
-        for key in keys:
+        for key in members[0]:
             if key not in _NO_CURVE:
-                name = key if key in _AS_NAMED or "/" in key else f"train/{key}"
-                parts.setdefault(name, []).append(_numbers(steps, [event[key] for event in members]))
+                parts.setdefault(_named(key), []).append(_numbers(steps, [event[key] for event in members]))
     return {name: _joined(columns) for name, columns in parts.items()}
+
+
+def _table(events: list[Mapping[str, Any]]) -> dict[str, Column] | None:
+    """Return the columns of events that all have the same keys and hold numbers; None where any differs.
+
+    Events of one length that have the keys of the first have no others: type, time and attempt are in all of them.
+    """
+    import numpy as np
+
+    if not events or "step" not in events[0] or len(set(map(len, events))) > 1:
+        return None
+    keys = [key for key in events[0] if key not in _NO_CURVE]
+    try:
+        rows = list(map(itemgetter("step", *keys), events))
+        table = np.array(rows, dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not keys or bool(np.isnan(table).any()):
+        # What is no number at all (null) reads as not-a-number here: a closer look tells them apart.
+        return None if keys else {}
+    steps = table[:, 0].astype(np.int64)
+    return {_named(key): (steps, np.ascontiguousarray(table[:, place])) for place, key in enumerate(keys, 1)}
+
+
+def _named(key: str) -> str:
+    """Return the name of the curve of a logged number."""
+    return key if key in _AS_NAMED or "/" in key else f"train/{key}"
 
 
 def _validated(events: Iterable[Mapping[str, Any]]) -> dict[str, Column]:
@@ -72,7 +106,7 @@ def _validated(events: Iterable[Mapping[str, Any]]) -> dict[str, Column]:
     return {name: _numbers(steps, values) for name, (steps, values) in found.items()}
 
 
-def _numbers(steps: list[int], values: list[Any]) -> Column:
+def _numbers(steps: Sequence[int], values: Sequence[Any]) -> Column:
     """Return what of the values is a number, with its steps."""
     import numpy as np
 

@@ -71,6 +71,17 @@ def make_document(view: View) -> Document:
     )
 
 
+def write_summary(view: View, folder: Path) -> None:
+    """Write summary.json and summary.txt into a folder."""
+    from ablab.report import summary
+    from ablab.store.files import write_json, write_text
+    from ablab.store.redact import hide_known, redact
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "summary.json", redact(summary.as_json(view)))
+    write_text(folder / "summary.txt", hide_known(summary.as_text(view)))
+
+
 def write(view: View, path: Path) -> Path:
     """Write the report as Markdown and as HTML beside it, each whole or not at all.
 

@@ -155,10 +155,10 @@ def parse_lines(
     data: bytes, path: str | os.PathLike[str], *, problems: list[str] | None = None, exact: bool = True
 ) -> list[dict[str, Any]]:
     """Return the JSON objects of the bytes of a file of lines (see `read_lines`); `path` is for messages."""
-    *whole, last = data.split(b"\n")
-    found = None if exact else _parse_whole(whole)
+    head, _, last = data.rpartition(b"\n")
+    found = None if exact else _parse_whole(head)
     if found is None:
-        found = _parse_each(whole, path, problems)
+        found = _parse_each(head.split(b"\n"), path, problems)
     # An object that parses is complete, even where a person's editor left out the last newline.
     if last and (value := _parse(last)) is not None:
         found.append(value)
@@ -167,15 +167,14 @@ def parse_lines(
     return found
 
 
-def _parse_whole(lines: list[bytes]) -> list[dict[str, Any]] | None:
+def _parse_whole(data: bytes) -> list[dict[str, Any]] | None:
     """Return the objects of lines that are all sound, in one go; None where any needs a closer look."""
-    filled = [line for line in lines if line]
     try:
-        values = orjson.loads(b"[%b]" % b",".join(filled))
+        values = orjson.loads(b"[%b]" % data.replace(b"\n", b","))
     except ValueError:
         return None
-    sound = len(values) == len(filled) and all(type(value) is dict for value in values)
-    return values if sound else None
+    lines = data.count(b"\n") + 1 if data else 0
+    return values if len(values) == lines and set(map(type, values)) <= {dict} else None
 
 
 def _parse_each(lines: list[bytes], path: str | os.PathLike[str], problems: list[str] | None) -> list[dict[str, Any]]:

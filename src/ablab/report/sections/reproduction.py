@@ -87,6 +87,6 @@ def outputs(view: View) -> Iterator[tuple[str, str]]:
     yield t("runs by name"), f"`{folder / 'by-name'}`"
     yield t("runs"), f"`{view.path('runs')}`"
     yield t("this report"), f"`{folder / 'report.html'}`, `{folder / 'report.md'}`"
-    yield t("summary for machines"), f"`{folder / 'summary.json'}`"
+    yield t("summary for machines"), f"`{folder / 'summary.json'}`, `{folder / 'summary.txt'}`"
     yield t("every verdict with its date"), f"`{folder / 'verdicts.jsonl'}`"
     yield t("frozen studies, plans and sources"), f"`{view.path('launches')}`"
