@@ -213,10 +213,7 @@ def values_of(sections: Sections, parameters: Command) -> dict[str, Scalar]:
 def _named(parameters: Any) -> frozenset[str]:
     """Return the names a command reads, besides the built-in ones."""
     assert isinstance(parameters, Command)
-    memory = parameters.out_of_memory
-    found = {p.name for p in parameters.placeholders() if p.family is None and p.name not in BUILT_IN}
-    found |= {*memory.halve, *memory.double}
-    return frozenset(found | ({parameters.steps} if isinstance(parameters.steps, str) else set()))
+    return frozenset(p.name for p in parameters.placeholders() if p.family is None and p.name not in BUILT_IN)
 
 
 def _check(sections: Sections, parameters: Any, needs: tuple[str, ...] | None) -> list[Complaint]:
