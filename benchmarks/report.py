@@ -83,7 +83,8 @@ def fill(study: Path, store: Path, steps: int) -> int:
         began = 1.7e9 + 600.0 * number
         state = {"format": 1, "status": "done", "updated": began + 500, "started": began, "finished": began + 500,
                  "step": steps, "steps": steps, "progress": 1.0, "device": "cpu"}  # fmt: skip
-        result = {"format": 1, "key": run.key, "metrics": metrics, "facts": {"parameters.total": 12000, "parameters.trained": 12000},
+        result = {"format": 1, "key": run.key, "metrics": metrics,
+                  "facts": {"parameters.total": 12000, "parameters.trained": 12000},
                   "time": {"start-up": 2.0, "forward-backward": 450.0, "validation": 30.0},
                   "steps": {"median": 0.045, "p95": 0.05}, "peak": {"rss": 300_000_000, "gpu": 0}}  # fmt: skip
         for path, value in ((folder.order_path, order), (folder.state_path, state), (folder.result_path, result)):

@@ -101,7 +101,7 @@ def lacking(catalogue: Any) -> list[str]:
         if not message.id:
             continue
         ids = [message.id] if isinstance(message.id, str) else list(message.id)
-        strings = [message.string] if isinstance(message.string, str) else list(message.string)
+        strings = [message.string] if isinstance(message.string, str) else list(message.string or [""])
         names = [set(re.findall(r"\{(\w*)\}", text)) for text in (*ids, *strings)]
         # The last id is the whole message: of a pair, the plural, whose count a translation may leave out.
         whole, translated = names[len(ids) - 1], names[len(ids) :]

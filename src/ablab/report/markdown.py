@@ -33,6 +33,8 @@ from ablab.report.document import (
     Tone,
 )
 
+#: Everything that any reader takes as the end of a line.
+_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _SPECIAL = re.compile(r"([\\*_{}\[\]<>#|~])")
 
 
@@ -61,7 +63,7 @@ def section_lines(section: Section) -> list[str]:
 
 def escape(text: str) -> str:
     """Escape Markdown and HTML, line breaks included; inline code in backticks stays as it is."""
-    parts = text.replace("\r", " ").replace("\n", " ").split("`")
+    parts = _BREAKS.sub(" ", text).split("`")
     if len(parts) % 2 == 0:
         return _SPECIAL.sub(r"\\\1", "'".join(parts))
     return "`".join(part if index % 2 else _SPECIAL.sub(r"\\\1", part) for index, part in enumerate(parts))

@@ -68,9 +68,12 @@ def covering(values: Iterable[float | None], *, log: bool = False, pad: float = 
         return Scale(low=0.0, high=1.0)
     log = log and min(found) > 0
     low, high = (math.log(min(found)), math.log(max(found))) if log else (min(found), max(found))
-    room = (high - low) * pad or (0.05 if log else abs(high) * 0.05 or 0.5)
+    room = (high - low) * pad if high > low else (0.05 if log else abs(high) * 0.05 or 0.5)
     low, high = low - room, high + room
-    return Scale(low=math.exp(low), high=math.exp(high), log=True) if log else Scale(low=low, high=high)
+    if not log:
+        return Scale(low=low, high=high)
+    # What is smaller than a float can be ends at the smallest value there is.
+    return Scale(low=min(math.exp(low) or min(found), min(found)), high=max(math.exp(high), max(found)), log=True)
 
 
 def _clean(value: float) -> float:

@@ -7,7 +7,7 @@ the same step), so a store of ten thousand runs is listed in well under two seco
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def unfinished_rows(store: Store) -> Iterator[StatusRow]:
             continue
         order = folder.known_order()
         status = believed(folder, state)
-        yield _row(
+        yield state_row(
             state or State(status="stopped", updated=folder.path.stat().st_mtime),
             experiment=order.experiment if order else "?",
             seed=order.seed if order else None,
@@ -104,7 +104,7 @@ def _plan_row(study: Study, plan: Plan, store: Store, run: Run) -> StatusRow:
     if state is None:
         return StatusRow(**names, status=run.status, remaining=run.estimate)
     gap, step = _gap(study, plan, store, run) if run.status == "running" else (None, None)
-    return _row(state, status=run.status, gap=gap, gap_step=step, **names)
+    return state_row(state, status=run.status, gap=gap, gap_step=step, **names)
 
 
 def _users(run: Run) -> str:
@@ -112,7 +112,8 @@ def _users(run: Run) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
 
 
-def _row(state: State, **names: Any) -> StatusRow:
+def state_row(state: State, **names: Any) -> StatusRow:
+    """Return the row of a run from its state; `names` are the fields of a row that a state does not tell."""
     running = names["status"] == "running"
     end = state.finished or (time.time() if running else state.updated)
     metric = next(iter(state.best), "")
@@ -147,24 +148,36 @@ def _gap(study: Study, plan: Plan, store: Store, run: Run) -> tuple[float | None
             other = plan.run_of(comparison.baseline, seed, run.stage.name)
             if other is None:
                 continue
-            theirs = _validations(store.run(other.name), comparison.metric)
-            ours = _validations(store.run(run.name), comparison.metric)
-            common = [step for step in ours if step in theirs and theirs[step] != 0]
-            if common:
-                return ours[max(common)] / theirs[max(common)], max(common)
+            theirs, ours = _validations(store.run(other.name)), _validations(store.run(run.name))
+            for metric in validated_as(comparison.metric):
+                found = newest_ratio(ours.get(metric, {}), theirs.get(metric, {}))
+                if found is not None:
+                    return found
     return None, None
 
 
-def _validations(folder: RunFolder, metric: str) -> dict[int, float]:
+def validated_as(metric: str) -> tuple[str, ...]:
+    """Return the names under which a comparison's metric may be seen during a run: its own, and that of validation."""
+    name = metric.partition("@")[0]
+    return tuple(dict.fromkeys((name, f"val/{name.rpartition('/')[2]}")))
+
+
+def newest_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> tuple[float, int] | None:
+    """Return (ratio, step) at the last step that both have; None where they share none."""
+    common = [step for step in ours if theirs.get(step)]
+    return (ours[max(common)] / theirs[max(common)], max(common)) if common else None
+
+
+def _validations(folder: RunFolder) -> dict[str, dict[int, float]]:
+    """Return the validation values of a run so far, by metric and step."""
     from ablab.store.events import read_events
 
-    if not folder.path.exists():
-        return {}
-    return {
-        event["step"]: event["values"][metric]
-        for event in read_events(folder, problems=[])
-        if event.get("e") == "validation" and metric in event["values"]
-    }
+    found: dict[str, dict[int, float]] = {}
+    for event in read_events(folder, problems=[]) if folder.path.exists() else ():
+        if event.get("e") == "validation":
+            for metric, value in event["values"].items():
+                found.setdefault(metric, {})[event["step"]] = value
+    return found
 
 
 COLUMNS = (

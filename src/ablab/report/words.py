@@ -113,6 +113,7 @@ FINDINGS: Mapping[str, str] = {
     "trained-parameters-still": mark("trained parameters stood still"),
     "training-budget-differs": mark("training budgets differ"),
     "tuning-differs": mark("only some arms are tuned"),
+    "undeclared-file": mark("a file that is not in the key"),
     "undersized": mark("too small to decide"),
     "unpaired-seeds": mark("seeds without a partner"),
     "validation-partial": mark("validation on a part of the split"),
