@@ -32,6 +32,7 @@ from ablab.cli import (
     show,
     status,
     table,
+    watch,
 )
 
 EXIT_USAGE = 2
@@ -66,6 +67,7 @@ for module in (
     plan,
     run,
     status,
+    watch,
     report,
     table,
     figure,

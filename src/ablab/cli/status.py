@@ -1,8 +1,7 @@
-"""`ablab status`, `ablab watch`, `ablab logs`: where things stand."""
+"""`ablab status`, `ablab logs`: where things stand."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +22,6 @@ RowsOption = Annotated[int, typer.Option("--rows", help="Rows to print; 0 prints
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("status")(status)
-    app.command("watch")(watch)
     app.command("logs")(logs)
 
 
@@ -85,63 +83,6 @@ def show_rows(rows: list[StatusRow], *, limit: int) -> None:
         print_table(COLUMNS, map(cells, shown))
     if len(shown) < len(rows):
         say(f"... and {len(rows) - len(shown)} more (--rows 0 shows all)")
-
-
-def watch(
-    study: MaybeStudy = None,
-    overrides: OverrideArgument = None,
-    profile: ProfileOption = "full",
-    store: StoreOption = None,
-    every: Annotated[float, typer.Option("--every", help="Seconds between looks.", min=0.2)] = 2.0,
-    rows: RowsOption = 40,
-) -> None:
-    """Show status again and again; a line at each change when the output is no terminal. Ctrl-C leaves."""
-    from ablab.report.status import one_line
-    from ablab.store.retention import disk_free
-
-    if not sys.stdout.isatty():
-        _watch_lines(study, overrides, profile=profile, store=store, every=every)
-        return
-    from rich import box
-    from rich.console import Group
-    from rich.live import Live
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    from ablab.report.status import COLUMNS, cells
-
-    def draw() -> Group:
-        found, place = gather(study, overrides, profile=profile, store=store)
-        table = Table(*COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
-        for row in found[:rows]:
-            table.add_row(*(escape(cell) for cell in cells(row)))
-        return Group(table, Text(one_line(found, free=disk_free(place.root))))
-
-    try:
-        with Live(draw(), auto_refresh=False) as live:
-            while True:
-                time.sleep(every)
-                live.update(draw(), refresh=True)
-    except KeyboardInterrupt:
-        return
-
-
-def _watch_lines(
-    study: str | None, overrides: list[str] | None, *, profile: str, store: str | None, every: float
-) -> None:
-    from ablab.report.status import one_line
-
-    last = ""
-    while True:
-        found, _ = gather(study, overrides, profile=profile, store=store)
-        line = one_line(found)
-        if line != last:
-            say(f"{time.strftime('%H:%M:%S')} {line}")
-            last = line
-        if not any(row.status in {"running", "pending", "waiting", "paused"} for row in found):
-            return
-        time.sleep(every)
 
 
 def logs(
