@@ -42,7 +42,7 @@ def curves(events: Iterable[Mapping[str, Any]], *, points: int = POINTS) -> dict
 
 
 def curves_of(
-    steps: list[Mapping[str, Any]], others: Iterable[Mapping[str, Any]], *, points: int = POINTS
+    steps: Sequence[Mapping[str, Any]], others: Iterable[Mapping[str, Any]], *, points: int = POINTS
 ) -> dict[str, Curve]:
     """Return the same of step events and other events, each in their order."""
     validations = [event for event in others if event.get("e") == "validation"]
@@ -51,7 +51,7 @@ def curves_of(
     return thin | validated
 
 
-def _columns(events: list[Mapping[str, Any]]) -> dict[str, Column]:
+def _columns(events: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     """Return the numbers of step events by name; events of equal keys, the usual case, are taken all at once."""
     whole = _table(events)
     if whole is not None:
@@ -68,7 +68,7 @@ def _columns(events: list[Mapping[str, Any]]) -> dict[str, Column]:
     return {name: _joined(columns) for name, columns in parts.items()}
 
 
-def _table(events: list[Mapping[str, Any]]) -> dict[str, Column] | None:
+def _table(events: Sequence[Mapping[str, Any]]) -> dict[str, Column] | None:
     """Return the columns of events that all have the same keys and hold numbers; None where any differs.
 
     Events of one length that have the keys of the first have no others: type, time and attempt are in all of them.

@@ -50,8 +50,10 @@ def read_traces(folder: RunFolder) -> Traces:
         events = read_attempt_events(folder.attempt(numbers[0]).events, problems=problems)
     else:
         events = read_events(folder, problems=problems)
-    steps: list[Mapping[str, Any]] = [event for event in events if event.get("e") == "step"]
-    others: list[Mapping[str, Any]] = [event for event in events if event.get("e") != "step"]
+    steps = [event for event in events if event.get("e") == "step"]
+    others = [event for event in events if event.get("e") != "step"]
+    for event in others if len(numbers) == 1 else ():
+        event["attempt"] = numbers[0]
     used = [event["gpu_utilisation"] for event in others if "gpu_utilisation" in event]
     return Traces(
         curves=curves_of(steps, others),
