@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ablab.contract.failure import ConfigError
+from ablab.contract.frozen import frozen_file
+from ablab.contract.local_imports import all_imported
 from ablab.contract.task import TaskSpec
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ def find_task(name: str, *, folder: Path | str | None = None) -> TaskSpec:
         file, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "SPEC")
         found = _as_task(_from_file(file, attribute, folder=folder, expected=_EXPECTED_TASK), name)
         # Its code computes the task's stages, so its content belongs to their keys.
-        return dataclasses.replace(found, files=(str(component_file(file, folder=folder)), *found.files))
+        path = component_file(file, folder=folder)
+        files = dict.fromkeys([str(path), *map(str, all_imported(path)), *found.files])
+        return dataclasses.replace(found, files=tuple(files))
     module = f"ablab.tasks.{name.replace('-', '_')}.config"
     if name in built_in_tasks():
         return _as_task(importlib.import_module(module).SPEC, name)
@@ -108,8 +112,14 @@ def find_component(reference: str, *, folder: Path | str | None, like: Callable[
 
 
 def component_file(reference: str, *, folder: Path | str | None) -> Path:
-    """Return the file of a `file.py:Name` reference, absolute; its content belongs to the keys of what it computes."""
+    """Return the file of a `file.py:Name` reference, absolute; its content belongs to the keys of what it computes.
+
+    In a worker that runs from a frozen source, that is the copy frozen at launch.
+    """
     file = reference.rpartition(":")[0] if ".py:" in reference else reference
+    frozen = frozen_file(file, folder)
+    if frozen is not None:
+        return frozen
     return (Path(folder or ".") / Path(file).expanduser()).resolve()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ablab.contract.failure import DiskFullError
+from ablab.contract.local_imports import with_imports
 from ablab.launch.options import Options
 from ablab.launch.secrets import check_secrets
 from ablab.plan.describe import changes, freeze_plan
@@ -83,7 +84,7 @@ def freeze(study: Study, plan: Plan, store: Store, *, wanted: Iterable[str], opt
         ConfigError: a secret would be written down.
     """
     study_folder = Path(study.path).resolve().parent if study.path else Path.cwd()
-    files = _code_files(plan)
+    files = with_imports(_code_files(plan), study_folder)
     wanted = list(wanted)
     check_secrets(study, (plan.runs[key] for key in wanted), folder=study_folder, files=files)
     source = freeze_source(store.root / "sources", study_folder=study_folder, files=files)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablab.contract.failure import DataError
+from ablab.contract.local_imports import with_imports
 from ablab.contract.task import DataReference
 from ablab.store.fingerprint import source_digest
 from ablab.store.hub import UNRESOLVED, lock_path, read_lock, resolve
@@ -47,8 +48,9 @@ class References:
         return text.rpartition("@")[2], True
 
     def digest(self, files: list[str]) -> str:
-        """Return the digest of code files. Raises DataError when one is missing."""
+        """Return the digest of code files and what they import beside them. Raises DataError when one is missing."""
         names = tuple(files)
         if names not in self._digests:
-            self._digests[names] = source_digest([self.folder / Path(name).expanduser() for name in names])
+            every = with_imports(files, self.folder)
+            self._digests[names] = source_digest([self.folder / Path(name).expanduser() for name in every])
         return self._digests[names]

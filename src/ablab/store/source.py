@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ablab.contract.failure import ConfigError
+from ablab.contract.frozen import frozen_place
 from ablab.store.files import atomic_folder
 from ablab.store.fingerprint import folder_files
 from ablab.store.manifest import is_valid, read_manifest, sha256, write_manifest
+
+__all__ = ["freeze_source", "frozen_place", "package_folder"]
 
 _LEFT_OUT = frozenset({"__pycache__"})
 
@@ -121,15 +124,3 @@ def _study_files(folder: str | os.PathLike[str] | None, files: Iterable[str | os
         else:
             found[place] = path
     return found
-
-
-def frozen_place(file: str | os.PathLike[str], study_folder: str | os.PathLike[str] | None) -> str:
-    """Return where the copy of a code file or folder stands below the frozen source.
-
-    A path below the study folder stays as it is, any other goes below a folder named by a hash of its place.
-    """
-    base = Path(study_folder or ".").resolve()
-    resolved = Path(base, Path(file).expanduser()).resolve()
-    if resolved.is_relative_to(base):
-        return f"study/{resolved.relative_to(base).as_posix()}"
-    return f"study/_outside/{hashlib.sha256(str(resolved.parent).encode()).hexdigest()[:8]}/{resolved.name}"

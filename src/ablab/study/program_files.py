@@ -5,12 +5,12 @@ An audit compares them with what the study declares; `ablab new --command` decla
 
 from __future__ import annotations
 
-import ast
 import shlex
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ablab.contract.command import Command
+from ablab.contract.local_imports import imported_files, is_file, module_files
 from ablab.contract.placeholders import find
 
 #: Python files that are followed for their imports; a larger program is declared by its folders.
@@ -63,51 +63,12 @@ def named_files(parameters: Command, base: Path) -> Iterator[str]:
         if find([word]):
             continue
         if position and words[position - 1] == "-m":
-            yield from _module(word, base)
+            yield from module_files(word, base)
         for part in dict.fromkeys((word, word.partition("=")[2])):
-            if part and _is_file(base / part) and (position or "/" in part) and not _is_installed(part):
+            if part and is_file(base / part) and (position or "/" in part) and not _is_installed(part):
                 yield str(PurePosixPath(part))
 
 
 def _is_installed(part: str) -> bool:
     """Whether a path is a program of the machine, which the environment record tells of."""
     return part.startswith(("/usr/", "/bin/", "/opt/", "/dev/", "/proc/"))
-
-
-def imported_files(file: Path, base: Path) -> list[str]:
-    """Return the modules below `base` that a Python file imports, as paths relative to it; none for unreadable code."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return []
-    found: dict[str, None] = {}
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            package = [] if not node.level else list(file.parent.relative_to(base).parts[: -(node.level - 1) or None])
-            module = ".".join([*package, *([node.module] if node.module else [])])
-            names = [module, *(f"{module}.{alias.name}" if module else alias.name for alias in node.names)]
-        for name in names:
-            for root in dict.fromkeys((file.parent, base)):
-                found |= dict.fromkeys(str(PurePosixPath(root.relative_to(base), path)) for path in _module(name, root))
-    return list(found)
-
-
-def _module(name: str, base: Path) -> Iterator[str]:
-    """Yield the file of a module and the packages above it, where they are below `base`."""
-    parts = name.split(".") if name else []
-    for count in range(1, len(parts) + 1):
-        path = "/".join(parts[:count])
-        if _is_file(base / f"{path}.py"):
-            yield f"{path}.py"
-        elif _is_file(base / path / "__init__.py"):
-            yield f"{path}/__init__.py"
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False

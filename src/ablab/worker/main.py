@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablab.contract.failure import EXIT_CLAIMED, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, AblabError, ConfigError
+from ablab.contract.frozen import VARIABLE as FROZEN
 from ablab.contract.order import Order
 from ablab.contract.result import Outcome
 from ablab.store.claims import Claim, Claimed, acquire
@@ -50,6 +51,8 @@ def execute(order_path: str | os.PathLike[str], *, began: float | None = None, r
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     load_env(order.study_folder)
+    if order.source is not None:
+        os.environ[FROZEN] = order.source
     run = RunFolder(order.folder)
     if run.done:
         return EXIT_DONE

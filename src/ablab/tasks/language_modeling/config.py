@@ -6,11 +6,13 @@ computed is `task.py`'s; what makes a study of them unsound is `audits.py`'s.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import model_validator
 
 from ablab.contract.base import Strict, setting
+from ablab.contract.registry import is_file_reference
 from ablab.contract.task import DataReference, Metric, Sections, StageSpec, TaskSpec
 from ablab.contract.training import Train
 
@@ -74,6 +76,10 @@ class Model(Strict):
     tied_head: bool = setting(True, "The output head is the token embedding.")
     initial_std: float = setting(0.02, "Standard deviation of every normal initial weight.", gt=0)
     attention: Attention = setting(default_factory=Attention, description="The query and key projections.")
+    initialization: str | None = setting(
+        None,
+        "file.py:Name of a function of one's own that is called last: def Name(model, *, seed) changes the weights.",
+    )
     store_frozen: Literal["weights", "seed"] = setting(
         "weights",
         "What a checkpoint holds of frozen projections: the weights, or the initialisation and its seed.",
@@ -82,6 +88,12 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Model:
+        if self.initialization is not None and not is_file_reference(self.initialization):
+            raise ValueError(f"initialization is file.py:Name; found {self.initialization!r}")
+        if self.initialization is not None and self.store_frozen == "seed":
+            raise ValueError(
+                "initialization of one's own cannot be made again from a seed: set store_frozen to weights"
+            )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         if self.attention.unfrozen_layers > self.layers:
@@ -132,7 +144,8 @@ class Data(Strict):
     source: str = setting(
         ...,
         "Corpus: austen or wordnet (bundled), tinystories, openwebtext or wikitext-103 (hub), any hub data set as "
-        "owner/name, or files.",
+        "owner/name, files, or file.py:Name of a reader: def Name(split, *, folder) yields the texts of train, val, "
+        "test.",
     )
     files: tuple[str, ...] = setting(
         (),
@@ -162,8 +175,11 @@ class Data(Strict):
     @model_validator(mode="after")
     def _source_is_known(self) -> Data:
         named = (*BUNDLED, *HUB, "files")
-        if self.source not in named and "/" not in self.source:
-            raise ValueError(f"unknown source {self.source!r}; known: {', '.join(named)}, or a hub id owner/name")
+        own = is_file_reference(self.source)
+        if self.source not in named and "/" not in self.source and not own:
+            raise ValueError(
+                f"unknown source {self.source!r}; known: {', '.join(named)}, a hub id owner/name, or file.py:Name"
+            )
         if (self.source == "files") != bool(self.files):
             raise ValueError("give `files` with `source: files`, and only then")
         if self.source != "files" and (self.validation_files or self.test_files):
@@ -176,7 +192,8 @@ class Data(Strict):
         """Return (hub id, configuration) of a hub source, else None."""
         if self.source in HUB:
             return HUB[self.source]
-        return (self.source, self.subset) if "/" in self.source else None
+        hub = "/" in self.source and not is_file_reference(self.source)
+        return (self.source, self.subset) if hub else None
 
 
 class Prepare(Strict):
@@ -198,11 +215,19 @@ class Evaluate(Strict):
         unit="tokens",
     )
     batch: int = setting(8, "Windows at once.", ge=1, keyed=False)
+    metrics: tuple[str, ...] = setting(
+        (),
+        "Metrics of one's own, file.py:Name: def Name(nats, tokens) takes the nats of every target and its token, in "
+        "order, and returns {name: value}.",
+    )
     examples: int = setting(3, "Continuations shown.", ge=0)
     continuation: int = setting(48, "Tokens of a shown continuation.", ge=1, unit="tokens")
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Evaluate:
+        wrong = next((name for name in self.metrics if not is_file_reference(name)), None)
+        if wrong is not None:
+            raise ValueError(f"metrics are file.py:Name; found {wrong!r}")
         if self.stride is not None and self.window is not None and self.stride > self.window:
             raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would be left out")
         return self
@@ -215,6 +240,8 @@ def _references(sections: Sections, _: Any) -> list[DataReference]:
     hub = data.hub()
     if hub is not None:
         return [DataReference(kind="hub", name=hub[0], path="data.source")]
+    if is_file_reference(data.source):
+        return []
     if data.source == "files":
         given = {"files": data.files, "validation_files": data.validation_files, "test_files": data.test_files}
         return [
@@ -244,6 +271,39 @@ def _batch(_: Sections, parameters: Any) -> int | None:
     return parameters.batch if isinstance(parameters, Train) else None
 
 
+def _reader_files(sections: Sections, _: Any) -> list[str]:
+    """Return the code file of a reader of one's own."""
+    data = sections["data"]
+    assert isinstance(data, Data)
+    return _files([data.source])
+
+
+def _model_files(sections: Sections, _: Any) -> list[str]:
+    """Return the code file of an initialisation of one's own."""
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return _files([model.initialization])
+
+
+def _evaluation_files(sections: Sections, parameters: Any) -> list[str]:
+    """Return the code files of metrics of one's own."""
+    return [*_model_files(sections, parameters), *_files(parameters.metrics)]
+
+
+def _files(references: Iterable[str | None]) -> list[str]:
+    """Return the files of those that are file.py:Name."""
+    return [reference.rpartition(":")[0] for reference in references if reference and is_file_reference(reference)]
+
+
+#: Metrics of an evaluation; metrics of one's own may have any name.
+_EVALUATED = ("*/loss", "*/perplexity", "*/bits_per_byte", "*/word_perplexity")
+
+
+def _evaluated(parameters: Any) -> tuple[str, ...] | None:
+    """Return the metrics an evaluation yields."""
+    return None if parameters.metrics else _EVALUATED
+
+
 PREPARE = StageSpec(
     kind="prepare",
     parameters=Prepare,
@@ -252,6 +312,7 @@ PREPARE = StageSpec(
     run="ablab.worker.stages.prepare:run",
     accelerator=False,
     references=_references,
+    files=_reader_files,
     summary="read, split and tokenize the text into memory-mapped shards",
 )
 
@@ -263,6 +324,7 @@ TRAIN = StageSpec(
     inputs=("prepare",),
     steps=_steps,
     effective_batch=_batch,
+    files=_model_files,
     makes_checkpoints=True,
     metrics=("train/loss", "val/loss", "val/perplexity", "val/bits_per_byte"),
     summary="train the model from its initialisation",
@@ -275,7 +337,9 @@ EVALUATE = StageSpec(
     seeded=False,
     run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "train"),
-    metrics=("*/loss", "*/perplexity", "*/bits_per_byte", "*/word_perplexity"),
+    files=_evaluation_files,
+    metrics=_EVALUATED,
+    yields=_evaluated,
     summary="perplexity, bits per byte and word perplexity of a whole split",
 )
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError, StopRequested
 from ablab.contract.order import Input
+from ablab.contract.registry import find_component, is_file_reference
 from ablab.contract.result import Evaluation, Outcome, Table
 from ablab.contract.task import DataReference
 from ablab.data.corpora import Limits, Prepared, prepare_corpus
 from ablab.data.division import Division
-from ablab.data.sources import Source, bundled_source, files_source, hub_source
+from ablab.data.documents import Document, corrupt
+from ablab.data.sources import SPLITS, Source, Split, bundled_source, files_source, hub_source
 from ablab.store.hub import lock_name
 from ablab.store.layout import RunFolder
 from ablab.tasks.language_modeling.config import Data, Prepare
@@ -60,6 +63,8 @@ def open_source(data: Data, *, revisions: Mapping[str, str], folder: str | None)
         revisions: hub revisions by lock name.
         folder: where relative paths start.
     """
+    if is_file_reference(data.source):
+        return own_source(data.source, folder=folder)
     hub = data.hub()
     if hub is not None:
         name, subset = hub
@@ -83,6 +88,36 @@ def open_source(data: Data, *, revisions: Mapping[str, str], folder: str | None)
         field=data.text_field,
         documents=data.documents,
     )
+
+
+def reader(split: str, *, folder: str | None) -> Iterable[str]:
+    """Stand for the signature of a reader of one's own: yields the texts of "train", and of "val" and "test" if it has.
+
+    `folder` is the study's, where its relative paths start.
+    """
+    raise TypeError("only its signature is used")
+
+
+def own_source(reference: str, *, folder: str | None) -> Source:
+    """Return what a reader of one's own yields; a split without texts is divided off the train split.
+
+    Raises:
+        DataError: what it yields is no text; the message says which.
+    """
+    read = find_component(reference, folder=folder, like=reader)
+    file = reference.rpartition(":")[0]
+
+    def documents(split: Split) -> Iterator[Document]:
+        for row, text in enumerate(read(split, folder=folder), start=1):
+            if not isinstance(text, str):
+                corrupt(file, row, f"{reference} yielded {type(text).__name__} as text of {split}", "yield str")
+            yield Document(text, file, row)
+
+    readers: dict[Split, Callable[[], Iterator[Document]]] = {"train": partial(documents, "train")}
+    for split in SPLITS[1:]:
+        if next(iter(documents(split)), None) is not None:
+            readers[split] = partial(documents, split)
+    return Source(name=reference, readers=readers, record={"source": reference})
 
 
 def open_corpus(inputs: Iterable[Input]) -> Prepared:

@@ -6,7 +6,7 @@ original text, from the corpus's manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from ablab.models.loss import IGNORE
 from ablab.tasks.language_modeling.config import Evaluate
 from ablab.tasks.language_modeling.windows import Stream
 
+#: A metric of the user's: nats and token of every target, to values by name.
+Metric = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 #: Bars of the histogram of token losses, and the nats the last one ends at (what exceeds it counts there).
 _BARS, _MOST = 32, 16.0
 #: Points of the loss by position.
@@ -51,8 +53,17 @@ class Tally:
         self.histogram += torch.histc(scored, bins=_BARS, min=0, max=_MOST).long().cpu().numpy()
 
 
-def evaluate(model: GPT, corpus: Prepared, parameters: Evaluate, context: Context) -> Outcome:
+def evaluate(
+    model: GPT,
+    corpus: Prepared,
+    parameters: Evaluate,
+    context: Context,
+    *,
+    own: Mapping[str, Metric] | None = None,
+) -> Outcome:
     """Return the scores of a split, its loss by position and by token, and a few continuations.
+
+    `own` are metrics of the user's, by the name the study gives them.
 
     Raises:
         ConfigError: the window exceeds the model's context, or the stride the window.
@@ -62,11 +73,14 @@ def evaluate(model: GPT, corpus: Prepared, parameters: Evaluate, context: Contex
     window, stride = sizes(parameters, context=model.shape.context)
     counts = corpus.counts(parameters.split)
     stream = Stream(corpus.tokens(parameters.split), end_of_text=corpus.end_of_text)
-    tally = measure(model, stream, window=window, stride=stride, batch=parameters.batch, context=context)
+    kept: list[np.ndarray] | None = [] if own else None
+    tally = measure(model, stream, window=window, stride=stride, batch=parameters.batch, context=context, kept=kept)
     nats, targets = float(tally.nats.sum()), float(tally.targets.sum())
     if not np.isfinite(nats):
         raise NotFiniteError(f"{parameters.split}: the total loss is {nats}", split=parameters.split)
     values = scores(nats=nats, tokens=targets, size=counts.bytes, words=counts.words)
+    if kept is not None:
+        values |= own_scores(own or {}, np.concatenate(kept), stream)
     shown = Evaluation(
         name=f"{parameters.split} split",
         tables=(_table(values, counts, window=window, stride=stride),),
@@ -93,9 +107,38 @@ def sizes(parameters: Evaluate, *, context: int) -> tuple[int, int]:
     return window, stride
 
 
+def own_scores(own: Mapping[str, Metric], nats: np.ndarray, stream: Stream) -> dict[str, float]:
+    """Return what metrics of the user's make of the nats of every token.
+
+    Raises:
+        ConfigError: one fails, or returns something other than numbers by name.
+    """
+    found: dict[str, float] = {}
+    tokens = stream.tokens.read(0, len(stream)).astype(np.int64)
+    for name, metric in own.items():
+        try:
+            values = metric(nats, tokens)
+            found |= {str(key): float(value) for key, value in values.items()}
+        except Exception as error:
+            expected = "a mapping of names to numbers"
+            raise ConfigError(
+                f"the metric {name} failed: {type(error).__name__}: {error}; expected {expected}"
+            ) from error
+    return found
+
+
 @torch.no_grad()
-def measure(model: GPT, stream: Stream, *, window: int, stride: int, batch: int, context: Context) -> Tally:
-    """Sum the nats of every token of a stream."""
+def measure(
+    model: GPT,
+    stream: Stream,
+    *,
+    window: int,
+    stride: int,
+    batch: int,
+    context: Context,
+    kept: list[np.ndarray] | None = None,
+) -> Tally:
+    """Sum the nats of every token of a stream; into `kept` go the nats themselves, fp32, in the order of the tokens."""
     device = next(model.parameters()).device
     spans = [(w.start, w.scored, w.stop) for w in windows(len(stream), window=window, stride=stride)]
     tally = Tally.empty(window)
@@ -104,7 +147,10 @@ def measure(model: GPT, stream: Stream, *, window: int, stride: int, batch: int,
             raise StopRequested("stopped during evaluation")
         part = stream.batch(spans[begin : begin + batch], width=window)
         targets = part["targets"].to(device)
-        tally.add(model.nats(part["inputs"].to(device), targets), targets != IGNORE)
+        nats, counts = model.nats(part["inputs"].to(device), targets), targets != IGNORE
+        tally.add(nats, counts)
+        if kept is not None:
+            kept.append(nats[counts].float().cpu().numpy())
         context.progress(min(begin + batch, len(spans)), len(spans), unit="windows")
     return tally
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ablab.contract.base import Strict
 from ablab.contract.context import Context
 from ablab.contract.order import Input
+from ablab.contract.registry import find_component
 from ablab.contract.result import Outcome
 from ablab.data.corpora import Prepared
 from ablab.metrics.perplexity import scores
@@ -54,7 +56,12 @@ class LanguageModeling:
     def model(self, *, seed: int) -> GPT:
         """Build the GPT of the section `model` with the tokenizer's vocabulary."""
         section = self._section("model", Model)
-        return GPT(shape_of(section, vocabulary=self.corpus.vocabulary), seed=seed, store_frozen=section.store_frozen)
+        shape = shape_of(section, vocabulary=self.corpus.vocabulary)
+        model = GPT(shape, seed=seed, store_frozen=section.store_frozen)
+        if section.initialization is not None:
+            with torch.no_grad():
+                find_component(section.initialization, folder=self._study_folder, like=initialization)(model, seed=seed)
+        return model
 
     def data(self, split: str) -> TrainWindows | WholeSplit:
         """Return windows of the model's context over a split."""
@@ -86,7 +93,8 @@ class LanguageModeling:
     def evaluate(self, model: nn.Module, parameters: Evaluate, context: Context) -> Outcome:
         """Evaluate on a whole split with sliding windows."""
         assert isinstance(model, GPT)
-        return evaluate(model, self.corpus, parameters, context)
+        own = {name: find_component(name, folder=self._study_folder, like=metric) for name in parameters.metrics}
+        return evaluate(model, self.corpus, parameters, context, own=own)
 
     def prepare(self, parameters: Prepare, context: Context) -> Outcome:
         """Write the corpus of the section `data`."""
@@ -119,6 +127,15 @@ class LanguageModeling:
         section = self._sections[name]
         assert isinstance(section, kind)
         return section
+
+
+def initialization(model: nn.Module, *, seed: int) -> None:
+    """Stand for the signature of an initialisation of one's own: changes the weights of `model` in place."""
+
+
+def metric(nats: np.ndarray, tokens: np.ndarray) -> dict[str, float]:
+    """Stand for the signature of a metric of one's own: nats and token of every target, in the order of the split."""
+    raise TypeError("only its signature is used")
 
 
 def shape_of(model: Model, *, vocabulary: int) -> Shape:
