@@ -93,10 +93,12 @@ def _live(watcher: Watcher, every: float) -> None:
     sensors.look()
     with _keys() as wait, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
+            began = time.monotonic()
             # Only what fits is read one by one.
             snapshot = watcher.look(most=max(1, console.height))
             live.update(Screen(snapshot=snapshot, machine=sensors.look()), refresh=True)
-            due = time.monotonic() + every
+            # A look at a store of ten thousand open runs on a slow disk must not become all that its machine does.
+            due = time.monotonic() + max(every, 10 * (time.monotonic() - began))
             while (left := due - time.monotonic()) > 0:
                 heard = wait(left)
                 if heard == "leave":
