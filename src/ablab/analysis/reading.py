@@ -48,12 +48,13 @@ def read_traces(folder: RunFolder) -> Traces:
     if len(numbers) == 1:
         # Nothing can be superseded.
         events = read_attempt_events(folder.attempt(numbers[0]).events, problems=problems)
+        for event in events:
+            if event.get("e") != "step":
+                event["attempt"] = numbers[0]
     else:
         events = read_events(folder, problems=problems)
     steps = [event for event in events if event.get("e") == "step"]
-    others = [event for event in events if event.get("e") != "step"]
-    for event in others if len(numbers) == 1 else ():
-        event["attempt"] = numbers[0]
+    others: list[Mapping[str, Any]] = [event for event in events if event.get("e") != "step"]
     used = [event["gpu_utilisation"] for event in others if "gpu_utilisation" in event]
     return Traces(
         curves=curves_of(steps, others),
