@@ -18,6 +18,7 @@ from ablab.launch.executors.base import Exit
 from ablab.launch.failures import Ending
 from ablab.store.files import CorruptFile, write_json
 from ablab.store.layout import RunFolder
+from ablab.store.redact import scrub
 from ablab.store.retention import disk_free
 
 _KINDS = frozenset(get_args(FailureKind))
@@ -32,6 +33,8 @@ def read_ending(folder: RunFolder, attempt: int, ended: Exit) -> Ending:
     mark = checkpoint_mark(folder.checkpoints)
     # A worker that finds its number used takes the next one.
     attempt = max(folder.attempts(), default=attempt)
+    # A worker that was killed could not clean up what its libraries printed.
+    scrub(folder.attempt(attempt).log)
     record = _record(folder, attempt)
     if record is None:
         kind, message = _from_process(ended, folder.attempt(attempt).log)

@@ -142,6 +142,27 @@ def redact(value: Any, *, secrets: Iterable[str] | None = None) -> Any:
     return _walk(value, known)
 
 
+def scrub(path: str | os.PathLike[str]) -> bool:
+    """Hide the values that are secret here in a log file, in place; return whether there were any.
+
+    Its writers may go on: they append to the same file.
+    """
+    try:
+        with Path(path).open("r+b") as file:
+            data = file.read()
+            clean = data
+            for secret in known_secrets():
+                clean = clean.replace(secret.encode(), HIDDEN.encode())
+            if clean == data:
+                return False
+            file.seek(0)
+            file.write(clean)
+            file.truncate()
+    except OSError:
+        return False
+    return True
+
+
 def hide_known(text: str) -> str:
     """Return a text without the values that are secret here: for documents, whose own words no rule may touch."""
     for secret in known_secrets():

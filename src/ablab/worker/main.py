@@ -24,6 +24,7 @@ from ablab.store.claims import Claim, Claimed, acquire
 from ablab.store.dotenv import load_env
 from ablab.store.files import write_json
 from ablab.store.layout import AttemptFolder, RunFolder
+from ablab.store.redact import scrub
 from ablab.store.snapshot import environment
 from ablab.training.distribution import rank, world_size
 from ablab.training.trackers import open_trackers
@@ -110,6 +111,7 @@ def _attempt(order: Order, run: RunFolder, claim: Claim, clock: Clock, stop: Sto
         code = _failed(context, failure)
     finally:
         context.close()
+        scrub(attempt.log)
         records.release_reserve(attempt)
     return code
 

@@ -18,6 +18,7 @@ from ablab.store.files import write_bytes, write_json
 from ablab.store.fingerprint import fingerprint
 from ablab.store.layout import AttemptFolder, RunFolder, safe_name
 from ablab.store.manifest import sha256
+from ablab.store.redact import redact
 from ablab.worker import gauges
 from ablab.worker.context import WorkerContext
 from ablab.worker.failures import Failure
@@ -42,7 +43,8 @@ def release_reserve(attempt: AttemptFolder) -> None:
 def write_end(path: Path, kind: str, message: str = "", detail: dict[str, Any] | None = None) -> None:
     """Write an end record; on a disk so full that it does not fit, the process's exit status has to do."""
     with suppress(AblabError):
-        write_json(path, {"format": 1, "kind": kind, "message": message, "detail": detail or {}, "time": time.time()})
+        record = {"kind": kind, "message": redact(message), "detail": redact(detail or {})}
+        write_json(path, {"format": 1, **record, "time": time.time()})
 
 
 def record_failure(context: WorkerContext, failure: Failure) -> None:
