@@ -1,0 +1,38 @@
+"""docs/commands.md names every command, and no command, option or status that there is not."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ablab.cli.main import app
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def test_every_command_has_a_row_with_an_example() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| (.+?) \| `ablab ([a-z]+)(?: .*)?` \|$", PAGE.read_text(), re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(COMMANDS)
+    assert [name for name, _, example in rows if name != example] == []
+
+
+def test_every_example_names_options_that_the_command_has() -> None:
+    examples = re.findall(r"`ablab ([^`]+)`", PAGE.read_text())
+    assert len(examples) > 20
+    wrong = []
+    for example in examples:
+        name, *words = shlex.split(example)
+        known = {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
+        wrong += [f"{name} {word}" for word in words if word.startswith("-") and word not in known]
+    assert wrong == []
+
+
+def test_options_told_in_the_text_exist_somewhere() -> None:
+    told = set(re.findall(r"`(--[a-z-]+)", PAGE.read_text()))
+    known = {option for command in COMMANDS.values() for parameter in command.params for option in parameter.opts}
+    assert told - known - {"--help"} == set()
