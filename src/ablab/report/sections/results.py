@@ -22,6 +22,9 @@ def section(view: View) -> Section:
     t = view.t
     metrics = telling_metrics(view)
     notes = _Footnotes(view)
+    columns = [t("experiment")]
+    for metric, at in metrics:
+        columns += [heading(view, metric, at) + notes.of_column(metric), t("reference")]
     rows: list[tuple[Cell | str, ...]] = []
     for name in view.study.experiments:
         cells: list[Cell | str] = [Cell(text=name, link=view.anchor(name))]
@@ -32,9 +35,6 @@ def section(view: View) -> Section:
             rows.append(tuple(cells))
     if not rows:
         return Section(id="results", title=t("Results"), blocks=(Text(text=t("Nothing has finished yet.")),))
-    columns = [t("experiment")]
-    for metric, at in metrics:
-        columns += [heading(view, metric, at) + notes.of_column(metric), t("reference")]
     whole = table(columns, rows, numeric=range(1, len(columns)), footnotes=notes.texts)
     blocks: list[Block] = [without_empty(whole), *_explanations(view, [metric for metric, _ in metrics])]
     return Section(id="results", title=t("Results beside references"), blocks=tuple(blocks))
