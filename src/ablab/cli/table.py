@@ -49,6 +49,7 @@ def table(
 
     The best of a group is bold only where paired intervals show it better than every other arm.
     """
+    from ablab.analysis.collect import collect
     from ablab.report.references import references_of
     from ablab.report.table_text import csv_text, latex, markdown
     from ablab.report.tables import make_table
@@ -57,7 +58,7 @@ def table(
     lab = open_lab(study, overrides, profile=profile, store=store)
     made = make_table(
         lab.study,
-        lab.results,
+        collect(lab.study, lab.plan(), lab.store, with_curves=False),
         references_of(lab.study, lab.store),
         metrics=metric,
         arms=arms,
