@@ -64,6 +64,19 @@ def test_other_shapes(text: str) -> None:
     assert redact(f"id {text}", secrets=()) == f"id {HIDDEN}"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+        "https://discord.com/api/webhooks/123456789012345678/abc_DEF-ghiJKLmnoPQRstu",
+    ],
+)
+def test_addresses_of_webhooks_keep_their_host_alone(address: str) -> None:
+    out = redact(f"posting to {address}, done", secrets=())
+    assert out.startswith("posting to https://") and out.endswith(f"{HIDDEN}, done")
+    assert address.rpartition("/")[2] not in out
+
+
 def test_private_keys_are_hidden_whole_even_when_cut() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n"
     assert redact(f"a\n{key}-----END RSA PRIVATE KEY-----\nb", secrets=()) == f"a\n{HIDDEN}\nb"

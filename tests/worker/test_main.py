@@ -146,9 +146,9 @@ def test_failures_become_records_of_their_kind(template, make_run, model, parame
 
 
 def test_memory_that_runs_out_is_told_and_half_of_it_is_enough(template, make_run):
-    """Every sample takes 150 MB: eight do not fit into the address space, four do, with the same result."""
-    hog, plan = 150_000_000, PLAN | {"steps": 4}
-    limit = (1 << 30) + address_space_of_an_idle_worker(template, make_run)
+    """Every sample takes 400 MB: eight do not fit into the address space, four do, with the same result."""
+    hog, plan = 400_000_000, PLAN | {"steps": 4}
+    limit = 2_400_000_000 + address_space_of_an_idle_worker(template, make_run)
     free = make_run("train-free", parameters=plan, model={"dropout": 0.0})
     run = make_run(
         "train-full", parameters=plan, model={"hog": hog, "dropout": 0.0}, resources={"address_space": limit}

@@ -141,15 +141,13 @@ def _line(line: Line, place: int) -> dict[str, Any]:
         "arm": place,
         "seed": line.seed,
         "run": line.run,
-        "x": [_short(x) for x, _ in line.points],
+        "x": [int(x) if x == int(x) else _short(x) for x, _ in line.points],
         "y": [None if y is None else _short(y) for _, y in line.points],
     }
 
 
-def _short(value: float) -> float | int:
+def _short(value: float) -> float:
     """Return a number with no more digits than a screen can show."""
-    if value == int(value) and abs(value) < 1e15:
-        return int(value)
     return float(f"{value:.{_DIGITS}g}")
 
 
