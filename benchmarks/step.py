@@ -162,7 +162,7 @@ def measure(names: list[str], *, layers: int, threads: int, rounds: int) -> dict
 def table(steps: dict[str, list[dict[str, float]]]) -> str:
     """Return a Markdown table; ratios are against the plain eager step of the same precision and of bf16."""
     rows = [
-        "| step | tokens/s | times plain, same precision | times plain bf16 | by processor | peak, MiB | of plain bf16 |",
+        "| step | tokens/s | times plain, same precision | times plain bf16 | by processor | peak, MiB | of bf16 |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, mine in steps.items():
