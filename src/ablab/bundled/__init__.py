@@ -5,7 +5,7 @@ themselves, xz-compressed where that helps. What the files mean is `ablab.data`'
 
 - austen: six novels, one file a novel; public domain
 - wordnet: glosses of WordNet 3.0, one synset a line; WordNet licence
-- emoji: 188 pictures of four groups, 32 x 32 pixels; Apache-2.0
+- emoji: two drawings each of 1,391 things, 48 x 48 pixels, with names in English and Korean; Apache-2.0, CC-BY-4.0, MIT
 - gpt2: vocabulary and merges of GPT-2's byte-level BPE; MIT
 """
 

@@ -2,25 +2,26 @@
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from ablab import bundled
 from ablab.contract.seeds import stream_seed
+from ablab.data.emoji import concepts, drawings
 from ablab.training.task import Losses
 
-GROUPS = ("animal", "clothing", "food", "transport")
+GROUPS = ("animals-nature", "food-drink", "objects", "travel-places")
 
 
 class Pictures:
     def __init__(self, split):
-        paths = sorted(bundled.path("emoji").glob("*.png"))
         # Every fifth picture is for validation.
-        kept = [path for n, path in enumerate(paths) if (n % 5 == 0) == (split != "train")]
+        kept = [thing for n, thing in enumerate(concepts(GROUPS)) if (n % 5 == 0) == (split != "train")]
+        images = drawings("google", [thing.code for thing in kept]).values()
         self.samples = len(kept)
-        self.pixels = torch.stack([torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1) / 255 for p in kept])
-        self.labels = torch.tensor([GROUPS.index(path.name.partition("-")[0]) for path in kept])
+        self.pixels = torch.stack(
+            [torch.from_numpy(np.array(i.resize((32, 32)))).permute(2, 0, 1) / 255 for i in images]
+        )
+        self.labels = torch.tensor([GROUPS.index(thing.group) for thing in kept])
 
     def order(self, seed, epoch):
         return np.random.default_rng(stream_seed(seed, "data-order", epoch)).permutation(self.samples)
