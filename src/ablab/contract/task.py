@@ -75,6 +75,7 @@ class StageSpec:
             key. None takes all.
         check: complaints about (sections, parameters, stages it needs as the study names them; None: not known).
         yields: metric names it yields, by its parameters, instead of `metrics`; None means any name.
+        code: "module:Class" of the compute-plane half for this kind, where it is another than the task's.
     """
 
     kind: str
@@ -96,6 +97,7 @@ class StageSpec:
     reads: Callable[[Any], frozenset[str]] | None = None
     check: Callable[[Sections, Any, tuple[str, ...] | None], list[Complaint]] | None = None
     yields: Callable[[Any], tuple[str, ...] | None] | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

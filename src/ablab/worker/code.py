@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -78,13 +79,18 @@ def _typed(model: type[Strict], raw: dict[str, Any], where: str) -> Any:
 
 
 def build_code(order: Order) -> TaskCode:
-    """Return the compute-plane half of the order's task."""
+    """Return the compute-plane half of the order's task, or of its stage kind where that has its own.
+
+    Code that takes `parameters` gets the stage's own, typed.
+    """
     task = task_of(order)
-    if task.code is None:
+    reference = stage_of(order, task).code or task.code
+    if reference is None:
         raise ConfigError(f"task {task.name} names no code; stage kind {order.kind} needs one")
-    make = load(task.code, order, like=_code)
+    make = load(reference, order, like=_code)
     sections = sections_of(order, task)
-    return cast(TaskCode, make(sections, inputs=order.inputs, study_folder=order.study_folder))
+    more = {"parameters": parameters_of(order)} if "parameters" in inspect.signature(make).parameters else {}
+    return cast(TaskCode, make(sections, inputs=order.inputs, study_folder=order.study_folder, **more))
 
 
 def _code(sections: Any, *, inputs: Any, study_folder: Any) -> TaskCode:
