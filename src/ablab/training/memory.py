@@ -1,4 +1,4 @@
-"""Telling out-of-memory from other errors, and our memory from other processes'."""
+"""What ran out of memory, with its size, and our memory told from other processes'."""
 
 from __future__ import annotations
 
@@ -8,30 +8,10 @@ from contextlib import contextmanager
 import torch
 
 from ablab.contract.failure import OutOfMemoryError
+from ablab.contract.memory import is_out_of_memory
 
-#: What allocators say when memory runs out: torch's CPU allocator, the C++ and C libraries, cuBLAS, cuDNN.
-_SAYS = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "out of memory",
-    "std::bad_alloc",
-    "cublas_status_alloc_failed",
-    "cudnn_status_alloc_failed",
-    "unable to allocate",
-    "could not create a memory object",
-)
 #: Memory of other processes on our GPU beyond which it is they who took it (a CUDA context alone is about half).
 FOREIGN_BYTES = 1 << 30
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that an allocation failed."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemoryError):
-        return True
-    if not isinstance(error, RuntimeError | OSError):
-        return False
-    text = str(error).lower()
-    return any(words in text for words in _SAYS)
 
 
 def foreign_gpu_bytes() -> int:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ablab.contract.failure import AblabError, FailureKind
-from ablab.training.memory import FOREIGN_BYTES, foreign_gpu_bytes, is_out_of_memory
+from ablab.contract.memory import is_out_of_memory
+from ablab.training.memory import FOREIGN_BYTES, foreign_gpu_bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
