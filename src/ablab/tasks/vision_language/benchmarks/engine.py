@@ -1,0 +1,234 @@
+"""Asks a model the questions of benchmarks, keeps every answer, and marks them: the evaluation of a trained model.
+
+The task's evaluate stage calls `evaluate_benchmarks` with a function that answers questions. Answers are saved chunk
+by chunk, so that an evaluation that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ablab.contract.context import Context
+from ablab.contract.failure import ConfigError, DataError, StopRequested
+from ablab.contract.result import Evaluation, Example, Outcome, Table
+from ablab.metrics.judging import Endpoint
+from ablab.tasks.vision_language.benchmarks import keeping
+from ablab.tasks.vision_language.benchmarks.averages import averages
+from ablab.tasks.vision_language.benchmarks.catalogue import ENTRIES, find_benchmark
+from ablab.tasks.vision_language.benchmarks.config import BenchmarkSettings, BenchmarkSource, JudgeSettings
+from ablab.tasks.vision_language.benchmarks.marking import mark_all
+from ablab.tasks.vision_language.benchmarks.protocol import Benchmark, Files, Generate, Judge, Marked, Question
+
+#: Longest side of a picture in the report.
+_SHOWN_SIDE = 336
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One benchmark after its evaluation."""
+
+    key: str
+    benchmark: Benchmark
+    questions: int
+    marked: tuple[Marked, ...]
+    numbers: dict[str, float]
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def headline(self) -> float | None:
+        """Its own number, of 100; None where it is missing."""
+        value = self.numbers.get(self.benchmark.headline)
+        return None if value is None else value * self.benchmark.percent
+
+    @property
+    def missing(self) -> int:
+        """Questions without a mark."""
+        return sum(one.score is None for one in self.marked)
+
+
+def evaluate_benchmarks(
+    generate: Generate, settings: BenchmarkSettings, context: Context, *, study_folder: str | Path | None = None
+) -> Outcome:
+    """Ask and mark every benchmark of the settings.
+
+    Args:
+        generate: the model's answers to questions, in order; called with at most `settings.chunk` at a time.
+        settings: what is asked.
+        context: the worker.
+        study_folder: where relative paths start.
+
+    Returns:
+        Metrics by name (a number that could not be had is missing, and a fact says why), artifacts (official answer
+        files, records of every question, one CSV row), tables and examples.
+
+    Raises:
+        DataError: an official file is missing or damaged.
+        ConfigError: the model returned other than one answer a question.
+        StopRequested: a stop was asked for; the answers so far are kept.
+    """
+    judge = open_judge(settings.judge, context.artifacts)
+    asked = []
+    for key, source in settings.benchmarks.items():
+        benchmark = find_benchmark(source.benchmark or key, folder=study_folder)
+        files = locate(source, study_folder, context.order.revisions)
+        asked.append(ask(key, benchmark, files, source, generate, settings, context, judge))
+    made = outcome(asked, context)
+    if judge is not None and judge.failures:
+        return made.model_copy(update={"facts": made.facts | {"judge.failures": dict(judge.failures)}})
+    return made
+
+
+def ask(
+    key: str,
+    benchmark: Benchmark,
+    files: Files,
+    source: BenchmarkSource,
+    generate: Generate,
+    settings: BenchmarkSettings,
+    context: Context,
+    judge: Judge | None,
+) -> Asked:
+    """Ask one benchmark and mark the answers."""
+    total = sum(1 for _ in benchmark.read(files))
+    wanted = selection(total, source.limit)
+    answered: list[tuple[Question, str]] = []
+    examples: list[Example] = []
+    shown = set(selection(len(wanted), settings.shown)) if settings.shown else set()
+    with keeping.Answers(context.artifacts, key) as kept:
+        chosen = (question for i, question in enumerate(benchmark.read(files)) if i in wanted)
+        for chunk in chunks(chosen, settings.chunk):
+            if context.stop_requested():
+                raise StopRequested(f"stopped during {benchmark.title}; {len(answered)} answers are kept")
+            texts = kept.known(chunk) or answers_of(generate, chunk, benchmark)
+            kept.add(chunk, texts)
+            for question, text in zip(chunk, texts, strict=True):
+                if len(answered) in shown:
+                    examples.append(example(key, question, text, context))
+                answered.append((dataclasses.replace(question, images=()), text))
+            context.progress(len(answered), len(wanted), unit=f"questions of {benchmark.title}")
+    if not answered:
+        raise DataError(f"{benchmark.title}: {files.questions or files.hub} holds no questions; check `split`")
+    marked = mark_all(benchmark, answered, judge=judge, parallel=settings.judge.parallel if settings.judge else 1)
+    keeping.write_answers(context.artifacts, key, benchmark, marked)
+    whole = [one for one in marked if one.marks is not None]
+    scored = tuple(_with_score(shown_one, marked) for shown_one in examples)
+    numbers = benchmark.combine(whole) if whole else {}
+    return Asked(key=key, benchmark=benchmark, questions=total, marked=marked, numbers=numbers, examples=scored)
+
+
+def answers_of(generate: Generate, chunk: Sequence[Question], benchmark: Benchmark) -> list[str]:
+    """Return the model's answers to a chunk; an answer that is no text, or left out, is an error."""
+    texts = list(generate(chunk))
+    if len(texts) != len(chunk) or not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"{benchmark.title}: {len(chunk)} questions gave {len(texts)} answers; one text each is due")
+    return [text.strip() for text in texts]
+
+
+def selection(total: int, limit: int | None) -> frozenset[int]:
+    """Return the places of at most `limit` questions, spread evenly over all."""
+    if limit is None or limit >= total:
+        return frozenset(range(total))
+    return frozenset(i * total // limit for i in range(limit))
+
+
+def chunks(questions: Iterator[Question], size: int) -> Iterator[list[Question]]:
+    """Yield lists of at most `size` questions; the pictures of one chunk are in memory at a time."""
+    while chunk := list(islice(questions, size)):
+        yield chunk
+
+
+def locate(source: BenchmarkSource, study_folder: str | Path | None, revisions: dict[str, str]) -> Files:
+    """Return the absolute places of a benchmark's files."""
+
+    def path(name: str | None) -> Path | None:
+        return None if name is None else Path(study_folder or ".", Path(name).expanduser()).absolute()
+
+    return Files(
+        questions=path(source.questions),
+        answers=path(source.answers),
+        images=path(source.images),
+        hub=source.hub,
+        subset=source.subset,
+        split=source.split,
+        revision=revisions.get(f"dataset:{source.hub}") if source.hub else None,
+        options=dict(source.options),
+    )
+
+
+def open_judge(settings: JudgeSettings | None, folder: Path) -> Endpoint | None:
+    """Return the judge of the settings, its judgements cached in a folder; None without settings."""
+    if settings is None:
+        return None
+    return Endpoint(
+        url=settings.url,
+        model=settings.model,
+        token=os.environ.get(settings.token_variable),
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        attempts=settings.attempts,
+        timeout=settings.timeout,
+        cache=folder / "judgements.jsonl",
+    )
+
+
+def example(key: str, question: Question, text: str, context: Context) -> Example:
+    """Return an example for the report, its pictures saved beside it."""
+    names = []
+    for i, picture in enumerate(question.images):
+        image = picture.open()
+        image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        path = context.artifacts / "pictures" / f"{key}-{keeping.file_name(question.id)}-{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+        names.append(path.relative_to(context.folder).as_posix())
+    target = " / ".join(dict.fromkeys(question.answers))
+    return Example(id=question.id, input=question.prompt, output=text, target=target, images=tuple(names))
+
+
+def _with_score(shown: Example, marked: Sequence[Marked]) -> Example:
+    found = next(one for one in marked if one.question.id == shown.id)
+    scores = {name: value for name, value in (found.marks or {}).items() if value is not None}
+    return shown.model_copy(update={"scores": scores})
+
+
+def outcome(asked: Sequence[Asked], context: Context) -> Outcome:
+    """Return metrics, facts, tables and files of all benchmarks."""
+    metrics = {one.benchmark.metric(detail): value for one in asked for detail, value in one.numbers.items()}
+    means, left_out = averages({one.key: (one.headline, _parts(one.key)) for one in asked})
+    metrics |= means
+    facts: dict[str, object] = {}
+    for one in asked:
+        facts[f"benchmark.{one.key}.questions"] = len(one.marked)
+        if len(one.marked) < one.questions:
+            facts[f"benchmark.{one.key}.of"] = one.questions
+        if one.missing:
+            facts[f"benchmark.{one.key}.missing"] = one.missing
+    for part, reason in left_out.items():
+        facts[f"average.{part}.missing"] = reason
+    keeping.write_row(context.artifacts / "benchmarks.csv", context.order, metrics)
+    artifacts = {path.stem: f"artifacts/{path.name}" for path in (context.artifacts / "benchmarks.csv",)}
+    for path in sorted((context.artifacts / "answers").glob("*")) + sorted((context.artifacts / "records").glob("*")):
+        artifacts[f"{path.parent.name}.{path.name}"] = path.relative_to(context.folder).as_posix()
+    evaluations = (Evaluation(name="benchmarks", tables=(_table(asked),)), *map(_evaluation, asked))
+    return Outcome(metrics=metrics, facts=facts, artifacts=artifacts, evaluations=evaluations)
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    return ENTRIES[key].averages if key in ENTRIES else ()
+
+
+def _table(asked: Sequence[Asked]) -> Table:
+    rows: list[tuple[str, float | None, int, int]] = []
+    for one in asked:
+        numbers: dict[str, float | None] = {one.benchmark.headline: None, **one.numbers}
+        rows += [(one.benchmark.metric(name), value, len(one.marked), one.missing) for name, value in numbers.items()]
+    return Table(name="benchmarks", columns=("metric", "value", "questions", "not marked"), rows=tuple(rows))
+
+
+def _evaluation(one: Asked) -> Evaluation:
+    return Evaluation(name=one.benchmark.title, examples=one.examples)
