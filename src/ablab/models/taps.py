@@ -1,0 +1,132 @@
+"""Towers whose inside is read: the token states after chosen layers of a transformer, or stages of a convolution.
+
+A tower is any module that holds its layers in one list (`encoder.layers`, `resblocks`, `stages`); what the layers at
+the taps return is caught by hooks, so no architecture needs code of its own. Layers behind the last tap are removed:
+nobody reads them. Loading towers is `ablab.models.towers`', fusing what they say `ablab.models.fusion`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablab.contract.failure import ConfigError
+
+#: What architectures call the list of their layers; the outermost such list of a tower is tapped.
+LISTS = ("layers", "layer", "blocks", "resblocks", "stages", "h")
+
+
+def spread(count: int, depth: int) -> tuple[int, ...]:
+    """Return `count` layers evenly spread over `depth`, the last one included: 3 of 12 are 3, 7, 11; of 9, 2, 5, 8."""
+    return tuple(round((index + 1) * depth / count) - 1 for index in range(count))
+
+
+def resolve_taps(
+    wanted: str | tuple[Sequence[int], Sequence[int]], *, text_depth: int, vision_depth: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the layers of the text and of the vision tower, validated.
+
+    Args:
+        wanted: last, thirds (early, middle, late), all (as many as the shallower tower has layers), or both lists.
+        text_depth, vision_depth: layers of the towers.
+
+    Raises:
+        ConfigError: a layer that a tower does not have, an order that does not rise, or lists of unequal length.
+    """
+    if isinstance(wanted, str):
+        shallow = min(text_depth, vision_depth)
+        count = {"last": 1, "thirds": min(3, shallow), "all": shallow}[wanted]
+        return spread(count, text_depth), spread(count, vision_depth)
+    text, vision = tuple(wanted[0]), tuple(wanted[1])
+    for tower, taps, depth in (("text", text, text_depth), ("vision", vision, vision_depth)):
+        if problem := tap_problem(tower, taps, depth):
+            raise ConfigError(problem, tower=tower, taps=list(taps), depth=depth)
+    if len(text) != len(vision):
+        raise ConfigError(
+            f"model.taps: text has {len(text)} taps and vision {len(vision)}; the fusion takes them in pairs, so give "
+            "as many of each"
+        )
+    return text, vision
+
+
+def tap_problem(tower: str, taps: Sequence[int], depth: int) -> str | None:
+    """Return what is wrong with the taps of a tower, or None."""
+    valid = f"valid taps are 0 to {depth - 1}, for example {', '.join(map(str, spread(min(3, depth), depth)))}"
+    wrong = [tap for tap in taps if not 0 <= tap < depth]
+    if wrong:
+        return f"model.taps.{tower}: the {tower} tower has {depth} layers, so there is no layer {wrong[0]}; {valid}"
+    if not taps or list(taps) != sorted(set(taps)):
+        return f"model.taps.{tower}: expected rising layers, found {list(taps)}; {valid}"
+    return None
+
+
+def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList | nn.Sequential]:
+    """Return the name and the list of a tower's layers: the outermost of the known names, the longest of several.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] in LISTS and isinstance(module, nn.ModuleList | nn.Sequential) and len(module)
+    ]
+    if not found:
+        raise ConfigError(
+            f"{type(model).__name__} has no list of layers named {', '.join(LISTS)}; it cannot be tapped",
+        )
+    outer = min(name.count(".") for name, _ in found)
+    return max((each for each in found if each[0].count(".") == outer), key=lambda each: len(each[1]))
+
+
+class TappedTower(nn.Module):
+    """A tower that returns the token states after its tapped layers.
+
+    Args:
+        model: the tower; called with the keyword arguments that `forward` gets.
+        taps: layers, from 0, rising; None taps all of them.
+        probe: inputs of one small sample, by which widths are measured.
+    """
+
+    def __init__(self, model: nn.Module, *, taps: Sequence[int] | None, probe: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        name, layers = layer_list(model)
+        self.depth = len(layers)
+        self.taps = tuple(range(self.depth)) if taps is None else tuple(taps)
+        del layers[self.taps[-1] + 1 :]
+        self._layers = name
+        with torch.no_grad():
+            was = model.training
+            states = self.eval()(**probe)
+            self.train(was)
+        self.widths = tuple(state.size(2) for state in states)
+        self.tokens = tuple(state.size(1) for state in states)
+
+    def forward(self, **inputs: Any) -> list[Tensor]:
+        """Return the states after each tap, (B, T, C) each; feature maps (B, C, h, w) become tokens h x w."""
+        layers = self.model.get_submodule(self._layers)
+        assert isinstance(layers, nn.ModuleList | nn.Sequential)
+        caught: dict[int, Tensor] = {}
+        hooks = [layers[tap].register_forward_hook(_catcher(caught, tap)) for tap in self.taps]
+        try:
+            self.model(**inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [tokens_of(caught[tap]) for tap in self.taps]
+
+
+def _catcher(caught: dict[int, Tensor], tap: int) -> Callable[[nn.Module, Any, Any], None]:
+    def catch(_: nn.Module, __: Any, output: Any) -> None:
+        caught[tap] = output if isinstance(output, Tensor) else output[0]
+
+    return catch
+
+
+def tokens_of(states: Tensor) -> Tensor:
+    """Return states as (B, T, C): feature maps are flattened, row by row."""
+    return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
