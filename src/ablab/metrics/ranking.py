@@ -50,7 +50,7 @@ def hit(relevant: Booleans, k: int) -> Floats:
 
 def recall(relevant: Booleans, counts: npt.NDArray[np.integer], k: int) -> Floats:
     """Return the share of each query's positives that is among the first k; `counts` are its positives in the pool."""
-    found: Floats = np.divide(relevant[:, :k].sum(axis=1), np.maximum(counts, 1))
+    found: Floats = np.asarray(relevant[:, :k].sum(axis=1) / np.maximum(counts, 1), dtype=np.float64)
     return found
 
 
