@@ -106,3 +106,10 @@ def test_a_histogram_whose_edges_do_not_fit_is_left_out() -> None:
     assert [entry[:3] for entry in good.bins] == [(0.0, 33.333, 50.0), (33.333, 66.667, 100.0)]
     assert bins(Histogram(title="t", edges=(0.0, 1.0), counts=(2, 4))).bins == ()
     assert bins(Histogram(title="t", edges=(1.0, 1.0), counts=(2,))).bins == ()
+
+
+def test_names_at_the_bottom_move_up_and_push_only_what_they_meet():
+    from ablab.report.drawing import BOTTOM, HEIGHT, _spread
+
+    floor = HEIGHT - BOTTOM
+    assert _spread([10.0, floor, floor - 1.0, floor - 2.0]) == [10.0, floor, floor - 13.0, floor - 26.0]

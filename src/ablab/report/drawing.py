@@ -198,8 +198,12 @@ def _spread(places: list[float], gap: float = 13.0) -> list[float]:
     moved = list(places)
     for before, after in pairwise(order):
         moved[after] = max(moved[after], moved[before] + gap)
-    over = max((moved[place] for place in order), default=0.0) - (HEIGHT - BOTTOM)
-    return [round(place - max(0.0, over), 1) for place in moved]
+    # What does not fit at the bottom moves up, and pushes only what it meets.
+    limit = float(HEIGHT - BOTTOM)
+    for place in reversed(order):
+        moved[place] = min(moved[place], limit)
+        limit -= gap
+    return [round(place, 1) for place in moved]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -302,11 +302,12 @@
       return { group: group, y: py(group.band[group.band.length - 1].mean) };
     }).sort(function (a, b) { return a.y - b.y; });
     placed.forEach(function (each, i) { if (i) each.y = Math.max(each.y, placed[i - 1].y + 13); });
-    var over = placed.length ? Math.max(0, placed[placed.length - 1].y - floor) : 0;
     if (placed.length * 13 > floor) return;
+    // What does not fit at the bottom moves up, and pushes only what it meets.
+    for (var i = placed.length - 1, limit = floor; i >= 0; i--, limit -= 13) placed[i].y = Math.min(placed[i].y, limit);
     placed.forEach(function (each) {
       var name = each.group.arm;
-      draw(svg, 'text', { class: 'name c' + each.group.place % COLOURS, x: x, y: each.y - over + 4 }, name.length > 18 ? name.slice(0, 17) + '…' : name);
+      draw(svg, 'text', { class: 'name c' + each.group.place % COLOURS, x: x, y: each.y + 4 }, name.length > 18 ? name.slice(0, 17) + '…' : name);
     });
   };
   // ---- reading values: by pointer and by arrow keys

@@ -106,6 +106,13 @@ def _explanations(view: View, metrics: list[str]) -> list[Block]:
             small=True,
         )
     ]
+    if view.study.profile != "full" and view.study.references:
+        told = t(
+            "References were measured as the profile full states; the profile {profile} differs from it, so that "
+            "the two are no comparison.",
+            profile=view.study.profile,
+        )
+        said.append(Text(text=told, small=True))
     defined = {name: view.study.task.metric(name).description for name in dict.fromkeys(metrics)}
     texts = [f"{name}: {description}" for name, description in defined.items() if description]
     if texts:
