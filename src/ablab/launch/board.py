@@ -9,11 +9,14 @@ import heapq
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
+from ablab.plan.gates import waits_for
 from ablab.plan.graph import Plan, Run
 
 
 def wanted_runs(plan: Plan, *, only: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[str]:
     """Return the keys of the runs that were asked for, with all they need, in plan order; never of planned ones.
+
+    A gate that is not decided yet is needed by everything.
 
     Args:
         plan: the plan.
@@ -21,7 +24,7 @@ def wanted_runs(plan: Plan, *, only: Iterable[str] | None = None, seeds: Iterabl
         seeds: seeds; None takes all.
     """
     patterns, numbers = None if only is None else tuple(only), None if seeds is None else set(seeds)
-    wanted: set[str] = set()
+    wanted = {key for keys in waits_for(plan).values() for key in keys}
     for key in reversed(plan.runs):
         run = plan.runs[key]
         asked = run.status != "planned" and any(_asked(user, patterns, numbers) for user in run.users)
@@ -58,9 +61,11 @@ class Board:
         self.done: dict[str, None] = {}
         self.failed: dict[str, str] = {}
         self.blocked: dict[str, str] = {}
+        gated = waits_for(plan)
         for key in self._order:
             run = plan.runs[key]
             needs = {given.key for given in run.inputs} | {late for late in run.late if late in plan.runs}
+            needs |= gated.get(key, frozenset())
             # A provisional key never starts: once its choices are made, the next plan knows it by another name.
             self._missing[key] = len(needs) + len(run.late)
             for other in needs:

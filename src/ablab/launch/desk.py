@@ -20,6 +20,7 @@ from ablab.launch.options import Notice, NoticeKind, OnEvent, Options
 from ablab.launch.ownership import Ownership
 from ablab.launch.places import Places, Pool
 from ablab.launch.records import Records
+from ablab.plan.gates import refresh
 from ablab.plan.graph import Plan, Run
 from ablab.store.layout import RunFolder, Store
 from ablab.store.remake import lost_weights, restore
@@ -72,6 +73,7 @@ class Desk:
         self._pausing: dict[Path, RunFolder] = {}
         self._resumed: dict[Path, tuple[int, str]] = {}
         self._waiting_for = ""
+        self._missed: set[str] = set()
         self._notify = notify
         self._users = _users_by_run(plan)
         self._weights = _weights_read(plan)
@@ -245,6 +247,23 @@ class Desk:
                 self.reuse(key)
             elif unresolved := self.run(key).unresolved:
                 self.block(key, f"unresolved: {', '.join(unresolved)}")
+
+    def look_at_gates(self) -> None:
+        """Block what a gate holds that was missed; a gate that waits is looked at again once its runs are done."""
+        self.plan.gates = refresh(self.plan, self.store, finished=self.board.done)
+        for gate in self.plan.gates:
+            if gate.status != "held" or gate.experiment in self._missed:
+                continue
+            self._missed.add(gate.experiment)
+            self.say(
+                "blocked",
+                f"the gate {gate.experiment} was missed and holds the rest: {gate.text}; "
+                f"mend the set-up, or set experiments.{gate.experiment}.gate to null",
+            )
+            for key in self.board.open():
+                if key in gate.held:
+                    self.engaged.add(key)
+                    self.board.block(key, f"held by the gate {gate.experiment}: {gate.text}")
 
     def conclude(self, reason: str) -> Outcome:
         """Sum up; `reason` is why runs were left that nothing is known of."""

@@ -102,6 +102,7 @@ class Scheduler:
                 desk.block(key, "planned, never started")
             elif run.unresolved:
                 desk.block(key, f"unresolved: {', '.join(run.unresolved)}")
+        desk.look_at_gates()
         for key in desk.board.open():
             if desk.run(key).status == "running":
                 self._follow(key)
@@ -194,6 +195,7 @@ class Scheduler:
 
     def _finished(self, key: str, how: str) -> None:
         self._desk.finish(key, how)
+        self._desk.look_at_gates()
         if self._replan is not None and is_select(self._desk.run(key).stage.spec):
             plan, options = self._replan(), self._desk.options
             wanted = wanted_runs(plan, only=options.only, seeds=options.seeds)

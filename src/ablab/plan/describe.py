@@ -97,6 +97,7 @@ def plan_summary(plan: Plan) -> list[str]:
     late = sum(1 for run in runs if run.late)
     if late:
         lines.append(f"{late} runs wait for what a select stage chooses; their keys are made then")
+    lines += [f"gate {gate.experiment} {gate.status}: {gate.text}" for gate in plan.gates]
     lines += command_lines(plan)
     return [line for line in lines if line]
 

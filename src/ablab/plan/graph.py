@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ablab.study.schema import Stage, Study
+
+if TYPE_CHECKING:
+    from ablab.plan.gates import GateState
 
 RunStatus = Literal["done", "running", "stopped", "failed", "waiting", "paused", "pending", "planned", "unresolved"]
 
@@ -89,6 +92,7 @@ class Plan:
         bytes_left: disk that what is left will take, as far as known.
         slots: runs side by side that the forecast counts with; None without one.
         unknown: runs left whose length nobody knows.
+        gates: experiments that hold the rest back until they come near their references.
     """
 
     study: Study
@@ -101,6 +105,7 @@ class Plan:
     bytes_left: int | None = None
     slots: int | None = None
     unknown: int = 0
+    gates: tuple[GateState, ...] = ()
 
     def run_of(self, experiment: str, seed: int, stage: str) -> Run | None:
         """Return the run that does `stage` for one experiment and seed; None when the plan has none."""

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from ablab.contract.collector import collector_paused
 from ablab.contract.failure import ConfigError
 from ablab.plan.expansion import Expansion
+from ablab.plan.gates import expectation, gate_states
 from ablab.plan.graph import Plan
 from ablab.plan.keys import Keyer
 from ablab.plan.programs import Programs
@@ -53,7 +54,7 @@ def make_plan(
             resolve=references.resolve,
             digest=references.digest,
         )
-        wanted = select_experiments(study, only)
+        wanted = _with_gates(study, select_experiments(study, only))
         _check_seeds(study, wanted, seeds)
         folders = folders_by_key(store)
         programs = Programs(study, keyer, lambda key: choice_of(store, folders.get(key)))
@@ -62,6 +63,7 @@ def make_plan(
         read_statuses(plan.runs.values(), store, folders)
         expansion.drop_idle_trials(plan)
         find_lost_weights(plan, store)
+        plan.gates = gate_states(plan, store)
         forecast(plan, store, slots=slots)
     return plan
 
@@ -84,6 +86,17 @@ def select_experiments(study: Study, only: Sequence[str] | None) -> list[Experim
             )
         chosen.update(matching)
     return [experiment for name, experiment in study.experiments.items() if name in chosen]
+
+
+def _with_gates(study: Study, wanted: list[Experiment]) -> list[Experiment]:
+    """Return the experiments with those whose gates hold them, in the order of the study."""
+    names = {experiment.name for experiment in wanted}
+    return [
+        experiment
+        for experiment in study.experiments.values()
+        if experiment.name in names
+        or (experiment.gate is not None and expectation(study, experiment.name, experiment.gate) is not None)
+    ]
 
 
 def _check_seeds(study: Study, experiments: Sequence[Experiment], seeds: Sequence[int] | None) -> None:

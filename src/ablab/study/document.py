@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ablab.contract.base import Strict, setting
-from ablab.study.schema import Compute, Notify, Retention
+from ablab.study.schema import Compute, Gate, Notify, Retention
 
 #: Names become folders and parts of references (`experiment.stage@best`).
 NAME = r"^\w[\w.+=-]*$"
@@ -34,6 +34,7 @@ class ExperimentEntry(Strict):
     priority: float = setting(0.0, "Within one seed, a higher priority starts earlier.", keyed=False)
     planned: bool = setting(False, "Shown in plan and report, never started.", keyed=False)
     seeds: Seeds | None = setting(None, "Seeds of this experiment instead of the study's.")
+    gate: Gate | None = setting(None, "A result that must be reproduced before anything else runs.", keyed=False)
 
 
 class MatrixEntry(Strict):

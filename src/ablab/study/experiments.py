@@ -306,5 +306,6 @@ class Experiments:
             priority=draft.entry.priority,
             planned=draft.entry.planned,
             seeds=self._seeds if seeds is None else seeds,
+            gate=draft.entry.gate if isinstance(draft.entry, ExperimentEntry) else None,
             line=draft.mark.line,
         )

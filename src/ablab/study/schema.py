@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from ablab.contract.base import Strict, setting
 from ablab.contract.task import StageSpec, TaskSpec
@@ -112,6 +112,7 @@ class Experiment:
     priority: float = 0.0
     planned: bool = False
     seeds: tuple[int, ...] = ()
+    gate: Gate | None = None
     line: int | None = None
 
     def stage(self, name: str) -> Stage:
@@ -172,6 +173,26 @@ class Notify(Strict):
         if (self.url is None) == (self.url_env is None):
             raise ValueError("give either url_env (the name of a variable that holds the address) or url")
         return self
+
+
+class Gate(Strict):
+    """A result that must be reproduced before anything else runs: is the set-up to be believed at all?"""
+
+    metric: str = setting(..., "Metric of this experiment that must come near its reference.", keyed=False)
+    within: float = setting(0.02, "Relative distance that still passes: 0.02 or 2 %.", gt=0, keyed=False)
+    reference: float | None = setting(
+        None,
+        "Number to come near; null takes the study's reference of this experiment, in the full profile. Without one "
+        "nothing is held.",
+        keyed=False,
+    )
+
+    @field_validator("within", mode="before")
+    @classmethod
+    def _percent(cls, value: Any) -> Any:
+        if isinstance(value, str) and (number := value.strip().removesuffix("%")) != value.strip():
+            return float(number) / 100
+        return value
 
 
 class References(Strict):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ablab.report.document import Bullets, Section, Text
+from ablab.report.gates import gates
 from ablab.report.words import FINDINGS, SEVERITIES, word
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def section(view: View) -> Section:
 
 def steps(view: View) -> Iterator[str]:
     """Yield next steps: failed arms, blind controls, seeds that would decide, arms not run, notes, open findings."""
+    yield from gates(view, only="held")
     yield from _arms(view)
     for verdict in view.verdicts:
         t = view.t

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ablab.contract.units import duration, size
 from ablab.report.document import Block, Bullets, Cell, Folded, Section, Text, table, without_empty
+from ablab.report.gates import gates
 from ablab.report.sections.next_steps import shortened
 from ablab.report.words import STATUS_TONES, STATUSES, word
 
@@ -41,6 +42,7 @@ def section(view: View) -> Section:
     unresolved = list(dict.fromkeys(name for run in plan.runs.values() for name in run.unresolved))
     if unresolved:
         items.append(t("not resolved, so never started: {names}", names=shortened(view, unresolved)))
+    items += gates(view)
     blocks: list[Block] = [Bullets(items=tuple(items))]
     if plan.runs:
         blocks.append(Folded(title=t("Every run, its length and what it waits for"), blocks=tuple(_runs(view))))
