@@ -21,6 +21,50 @@ class ParameterGroup(Strict):
     frozen: bool = setting(False, "Do not train these parameters.")
 
 
+class Trainability(Strict):
+    """How one part of a model trains: wholly, not at all, from a layer on, or through low-rank adapters."""
+
+    mode: Literal["full", "frozen", "unlocked", "lora", "qlora"] = setting(
+        "full",
+        "full: every parameter; frozen: none; unlocked: layers from_layer and above, embeddings and norms around the "
+        "layers stay; lora: adapters beside frozen matrices; qlora: adapters beside matrices in 4 bits.",
+    )
+    from_layer: int | None = setting(
+        None, "First layer that trains, from 0 and inclusive; with lora, first layer that gets adapters.", ge=0
+    )
+    learning_rate: float | None = setting(None, "Peak rate of this part; null takes the optimiser's.", gt=0)
+    rank: int = setting(16, "Rank of the adapters.", ge=1)
+    alpha: float | None = setting(None, "Scale of the adapters is alpha / rank; null is twice the rank.", gt=0)
+    dropout: float = setting(0.0, "Dropout before the adapters.", ge=0, lt=1)
+    targets: tuple[str, ...] | None = setting(
+        None,
+        "Matrices that get adapters: names as the architecture has them (q_proj, wi_0), or the words attention and "
+        "feedforward; null is every matrix of the layers. A name that is not there is an error.",
+    )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Trainability:
+        if self.mode == "unlocked" and self.from_layer is None:
+            raise ValueError("unlocked needs from_layer, the first layer that trains")
+        if self.mode in {"full", "frozen"} and self.from_layer is not None:
+            raise ValueError(f"from_layer belongs to unlocked, lora and qlora; mode is {self.mode}")
+        if self.mode == "frozen" and self.learning_rate is not None:
+            raise ValueError("a frozen part has no learning_rate")
+        if not self.adapts and (self.alpha is not None or self.targets is not None or self.dropout):
+            raise ValueError(f"alpha, dropout and targets belong to lora and qlora; mode is {self.mode}")
+        return self
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it trains through adapters."""
+        return self.mode in {"lora", "qlora"}
+
+    @property
+    def scale(self) -> float:
+        """Alpha of the adapters."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+
 class Optimizer(Strict):
     """The optimiser and its groups."""
 
@@ -92,6 +136,11 @@ class Train(Strict):
     batch: int = setting(8, "Effective batch: samples a step over all devices and accumulation.", ge=1)
     micro_batch: int | None = setting(None, "Samples a device takes at once; None takes what fits.", ge=1, keyed=False)
     optimizer: Optimizer = setting(default_factory=Optimizer, description="The optimiser.")
+    parts: dict[str, Trainability] = setting(
+        default_factory=dict,
+        description="How each part of the model trains, by name (llm, tower, connector; all is the whole model); parts "
+        "not named train wholly.",
+    )
     schedule: Schedule = setting(default_factory=Schedule, description="Learning-rate schedule.")
     clip: float | None = setting(1.0, "Global gradient-norm clip; null clips nothing.", gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto takes what the device does well.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Literal, cast
 
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError, NotFiniteError, StopRequested
+from ablab.contract.models import part_groups
 from ablab.contract.result import Best, Outcome
 from ablab.contract.seeds import stream_seed
 from ablab.contract.training import Train
+from ablab.models.parts import apply_trainability, part_table
 from ablab.training import precision as numerics
 from ablab.training.accumulation import micro_batch
 from ablab.training.batches import Prefetcher, StepBatch, Stream, make_batch, to_device
@@ -65,8 +68,9 @@ def train(
 
 
 def prepare_model(code: TaskCode, parameters: Train, *, seed: int, device: torch.device) -> nn.Module:
-    """Return the model to train on its device: built, frozen by the rules, checkpointed and compiled as asked."""
+    """Return the model to train on its device: built, parts and rules applied, checkpointed and compiled as asked."""
     model = code.model(seed=seed)
+    apply_trainability(model, parameters.parts, seed=seed)
     freeze(model, parameters.optimizer.groups)
     if parameters.gradient_checkpointing:
         enable = getattr(model, "gradient_checkpointing_enable", None)
@@ -78,6 +82,13 @@ def prepare_model(code: TaskCode, parameters: Train, *, seed: int, device: torch
     if parameters.compile:
         model.compile()
     return model
+
+
+def _with_rates(parameters: Train) -> Train:
+    """Return the parameters with the rates of the parts among the optimiser's rules."""
+    rules = part_groups(parameters.parts, parameters.optimizer)
+    optimizer = parameters.optimizer.model_copy(update={"groups": rules})
+    return parameters.model_copy(update={"optimizer": optimizer})
 
 
 class Trainer:
@@ -93,7 +104,7 @@ class Trainer:
         device: torch.device,
         direction: Callable[[str], Direction],
     ) -> None:
-        self.code, self.parameters, self.context = code, parameters, context
+        self.code, self.parameters, self.context = code, _with_rates(parameters), context
         self.world, self.device, self.direction = world, device, direction
         self.seed = context.order.seed or 0
         self.precision = context.numerics.precision or numerics.resolve(parameters.precision, device)
@@ -319,6 +330,8 @@ class Trainer:
     def _facts(self) -> dict[str, Any]:
         """Return what the first batch tells about the untrained model."""
         facts = parameter_facts(self.model, self.parameters.optimizer.groups)
+        if self.parameters.parts:
+            facts["parameters.table"] = [asdict(row) for row in part_table(self.model, self.parameters.parts)]
         first = self._make_batch(0)
         self.model.eval()
         with torch.no_grad(), numerics.autocast(self.precision, self.device):

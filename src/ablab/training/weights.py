@@ -7,6 +7,9 @@ A model whose frozen matrices can be made again from (initialisation, seed) may 
 
 Those tensors are left out of the file; their recipe and a digest stand in its metadata, and a tensor that cannot be
 made again to the digest is an error, never a silently different model.
+
+Frozen tensors of a model that was loaded by name (`ablab.models.source`) are left out in the same way: the file names
+where they came from and keeps their digests, and the model it is loaded into has to hold the very same.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ablab.contract.failure import ConfigError, DataError
+from ablab.models.source import mark_overwritten, source_of, sources
 
-_TIED, _REGENERABLE = "ablab.tied", "ablab.regenerable"
+_TIED, _REGENERABLE, _REFERENCED = "ablab.tied", "ablab.regenerable", "ablab.referenced"
 
 
 @runtime_checkable
@@ -44,8 +48,12 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """Write the model's state to one file, syncing left to the caller."""
     tensors = {name: value.detach() for name, value in model.state_dict().items()}
     recipes = _recipes(model, tensors)
-    kept, tied = _untie({name: value for name, value in tensors.items() if name not in recipes})
+    referenced = _referenced(model, tensors)
+    left_out = recipes.keys() | referenced.keys()
+    kept, tied = _untie({name: value for name, value in tensors.items() if name not in left_out})
     metadata = {"format": "pt", _TIED: json.dumps(tied), _REGENERABLE: json.dumps(recipes)}
+    if referenced:
+        metadata[_REFERENCED] = json.dumps(referenced)
     save_tensors(path, kept, metadata=metadata)
 
 
@@ -92,13 +100,17 @@ def load_weights(path: Path, model: nn.Module) -> None:
         metadata = file.metadata() or {}
         tied: dict[str, str] = json.loads(metadata.get(_TIED, "{}"))
         recipes: dict[str, Any] = json.loads(metadata.get(_REGENERABLE, "{}"))
+        referenced: dict[str, Any] = json.loads(metadata.get(_REFERENCED, "{}"))
         stored = set(file.keys())
-        _check_names(path, set(target), stored | set(recipes) | set(tied))
+        _check_names(path, set(target), stored | set(recipes) | set(tied) | set(referenced))
         for name, tensor in target.items():
-            if name in recipes:
+            if name in referenced:
+                _check_same(path, name, tensor, referenced[name])
+            elif name in recipes:
                 _copy(path, name, tensor, _regenerate(path, model, name, recipes[name]))
             else:
                 _copy(path, name, tensor, file.get_tensor(tied.get(name, name)))
+    mark_overwritten(model, set(target) - set(referenced))
 
 
 def _copy(path: Path, name: str, target: Tensor, value: Tensor) -> None:
@@ -160,6 +172,46 @@ def _recipes(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Any]:
         if name not in trained:
             found[name] = {"recipe": recipe, "digest": digest(tensors[name])}
     return found
+
+
+def _referenced(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return source and digest of the frozen tensors that are what the model was built with."""
+    known = list(sources(model))
+    if not known:
+        return {}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    trained = {p.data_ptr() for p in parameters.values() if p.requires_grad}
+    found = {}
+    for name, value in tensors.items():
+        # The state of a 4-bit matrix stands in entries of its own, named after it; other buffers may have changed.
+        owner = name if name in parameters else next((n for n in _above(name) if n in parameters), None)
+        if owner is None or parameters[owner].data_ptr() in trained:
+            continue
+        source = source_of(owner, known)
+        if source is not None:
+            place = (value.data_ptr(), value._version)
+            cached = source.digests.get(name)
+            if cached is None or cached[:2] != place:
+                cached = source.digests[name] = (*place, digest(value))
+            found[name] = {"source": source.text, "digest": cached[2]}
+    return found
+
+
+def _above(name: str) -> Iterable[str]:
+    """Yield the names above a dotted one, nearest first."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _check_same(path: Path, name: str, tensor: Tensor, entry: dict[str, Any]) -> None:
+    if digest(tensor) != entry["digest"]:
+        raise DataError(
+            f"{path}: {name} was left out as that of {entry['source']}, but the model at hand holds another one; "
+            "load the same model and revision",
+            file=str(path),
+            tensor=name,
+        )
 
 
 def _regenerate(path: Path, model: nn.Module, name: str, entry: dict[str, Any]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input, Order
 from ablab.contract.result import Outcome
+from ablab.contract.training import Trainability
+from ablab.models.parts import apply_trainability
 from ablab.store.layout import RunFolder
 from ablab.store.manifest import NAME as MANIFEST
 from ablab.training.checkpoint import MODEL, load_model
+from ablab.training.inherit import adapted, training_parts
 from ablab.training.memory import naming_size
 from ablab.training.precision import autocast, resolve
 from ablab.training.retention import INDEX, find
@@ -31,7 +35,8 @@ def run(order: Order, context: Context) -> Outcome:
     with context.time("start-up"):
         code = build_code(order)
         source, folder = weights_of(order)
-        model = load_trained(code, folder, device=device, seed=order.seed or 0)
+        parts = training_parts(source.path)
+        model = load_trained(code, folder, device=device, seed=order.seed or 0, parts=parts)
     precision = context.numerics.precision or resolve("auto", device)
     batch = getattr(parameters, "batch", 0)
     with (
@@ -76,9 +81,20 @@ def _weight_files(given: Input) -> list[Path]:
     return [path.parent for path in paths if path.name == MODEL]
 
 
-def load_trained(code: TaskCode, folder: Path, *, device: torch.device, seed: int) -> nn.Module:
-    """Return the task's model with a checkpoint's weights, on its device, in evaluation mode."""
+def load_trained(
+    code: TaskCode, folder: Path, *, device: torch.device, seed: int, parts: Mapping[str, Trainability] | None = None
+) -> nn.Module:
+    """Return the task's model with a checkpoint's weights, on its device, in evaluation mode.
+
+    Args:
+        code: the task.
+        folder: the checkpoint.
+        device: where the model goes.
+        seed: of the run that is judged.
+        parts: how its parts were trained, for those that have adapters.
+    """
     model = code.model(seed=seed)
+    apply_trainability(model, adapted(parts or {}), seed=seed)
     if (folder / MANIFEST).exists():
         load_model(folder, model)
     else:
