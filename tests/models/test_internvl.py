@@ -1,0 +1,174 @@
+"""InternVL checkpoints against a decoder written from InternLM2's definition, and transformers' own InternVL model."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from ablab.contract.failure import DataError
+from ablab.models.internvl import is_internvl, load_connector, load_decoder, load_tower, split_groups
+
+HEADS, KV, D, WIDTH, HIDDEN, LAYERS, VOCAB = 4, 2, 8, 32, 48, 2, 50
+DECODER = {
+    "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "vocab_size": VOCAB, "hidden_size": WIDTH,
+    "intermediate_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "bias": False, "hidden_act": "silu",
+    "rope_scaling": {"type": "dynamic", "factor": 2.0}, "tie_word_embeddings": False,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28,
+    "patch_size": 7, "qkv_bias": True, "qk_normalization": False, "norm_type": "layer_norm", "layer_norm_eps": 1e-6,
+    "hidden_act": "gelu",
+}  # fmt: skip
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape) * 0.3
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    V, M = VISION["hidden_size"], VISION["intermediate_size"]
+    state = {
+        "language_model.model.tok_embeddings.weight": drawn(VOCAB, WIDTH),
+        "language_model.model.norm.weight": 1 + drawn(WIDTH),
+        "language_model.output.weight": drawn(VOCAB, WIDTH),
+        "vision_model.embeddings.class_embedding": drawn(1, 1, V),
+        "vision_model.embeddings.position_embedding": drawn(1, 17, V),
+        "vision_model.embeddings.patch_embedding.weight": drawn(V, 3, 7, 7),
+        "vision_model.embeddings.patch_embedding.bias": drawn(V),
+        "mlp1.0.weight": 1 + drawn(4 * V), "mlp1.0.bias": drawn(4 * V),
+        "mlp1.1.weight": drawn(WIDTH, 4 * V), "mlp1.1.bias": drawn(WIDTH),
+        "mlp1.3.weight": drawn(WIDTH, WIDTH), "mlp1.3.bias": drawn(WIDTH),
+    }  # fmt: skip
+    for n in range(LAYERS):
+        at = f"language_model.model.layers.{n}"
+        state |= {
+            f"{at}.attention.wqkv.weight": drawn((HEADS + 2 * KV) * D, WIDTH),
+            f"{at}.attention.wo.weight": drawn(WIDTH, WIDTH),
+            f"{at}.feed_forward.w1.weight": drawn(HIDDEN, WIDTH),
+            f"{at}.feed_forward.w3.weight": drawn(HIDDEN, WIDTH),
+            f"{at}.feed_forward.w2.weight": drawn(WIDTH, HIDDEN),
+            f"{at}.attention_norm.weight": 1 + drawn(WIDTH),
+            f"{at}.ffn_norm.weight": 1 + drawn(WIDTH),
+        }
+        at = f"vision_model.encoder.layers.{n}"
+        state |= {
+            f"{at}.attn.qkv.weight": drawn(3 * V, V), f"{at}.attn.qkv.bias": drawn(3 * V),
+            f"{at}.attn.proj.weight": drawn(V, V), f"{at}.attn.proj.bias": drawn(V),
+            f"{at}.norm1.weight": 1 + drawn(V), f"{at}.norm1.bias": drawn(V),
+            f"{at}.norm2.weight": 1 + drawn(V), f"{at}.norm2.bias": drawn(V),
+            f"{at}.mlp.fc1.weight": drawn(M, V), f"{at}.mlp.fc1.bias": drawn(M),
+            f"{at}.mlp.fc2.weight": drawn(V, M), f"{at}.mlp.fc2.bias": drawn(V),
+            f"{at}.ls1": drawn(V), f"{at}.ls2": drawn(V),
+        }  # fmt: skip
+    folder = tmp_path_factory.mktemp("internvl")
+    names = sorted(state)
+    save_file({name: state[name] for name in names[::2]}, folder / "model-00001-of-00002.safetensors")
+    save_file({name: state[name] for name in names[1::2]}, folder / "model-00002-of-00002.safetensors")
+    config = {"model_type": "internvl_chat", "vision_config": VISION, "llm_config": DECODER, "ps_version": "v2"}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder, state
+
+
+def rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * weight
+
+
+def rotated(x: torch.Tensor) -> torch.Tensor:
+    """Rotary positions of base 10^6, halves paired; x (heads, T, D)."""
+    frequencies = 1e6 ** (-torch.arange(0, D, 2) / D)
+    angles = torch.arange(x.size(1))[:, None] * frequencies
+    a, b = x[..., : D // 2], x[..., D // 2 :]
+    return torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1)
+
+
+def internlm2(state: dict[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """Logits by the definition: wqkv rows as (kv head, [its queries, key, value], D)."""
+    p = {name.removeprefix("language_model."): tensor for name, tensor in state.items()}
+    h = p["model.tok_embeddings.weight"][ids]
+    for n in range(LAYERS):
+        at = f"model.layers.{n}"
+        x = rms(h, p[f"{at}.attention_norm.weight"]) @ p[f"{at}.attention.wqkv.weight"].T
+        q, k, v = [], [], []
+        for g, group in enumerate(x.split((HEADS // KV + 2) * D, dim=-1)):
+            rows = group.split(D, dim=-1)
+            q += [rows[i] for i in range(HEADS // KV)]
+            k += [rows[-2]] * (HEADS // KV)
+            v += [rows[-1]] * (HEADS // KV)
+            assert g < KV
+        q, k, v = rotated(torch.stack(q)), rotated(torch.stack(k)), torch.stack(v)
+        scores = q @ k.transpose(1, 2) / math.sqrt(D)
+        scores = scores.masked_fill(torch.ones(len(ids), len(ids)).triu(1).bool(), -torch.inf)
+        mixed = (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
+        h = h + mixed @ p[f"{at}.attention.wo.weight"].T
+        x = rms(h, p[f"{at}.ffn_norm.weight"])
+        gate = F.silu(x @ p[f"{at}.feed_forward.w1.weight"].T) * (x @ p[f"{at}.feed_forward.w3.weight"].T)
+        h = h + gate @ p[f"{at}.feed_forward.w2.weight"].T
+    return rms(h, p["model.norm.weight"]) @ p["output.weight"].T
+
+
+def test_the_decoder_has_the_logits_of_its_definition(checkpoint):
+    folder, state = checkpoint
+    model = load_decoder(folder)
+    assert type(model).__name__ == "LlamaForCausalLM" and not any(p.is_meta for p in model.parameters())
+    ids = torch.randint(0, VOCAB, (11,))
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids[None]).logits[0], internlm2(state, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_groups_split_where_they_were_joined():
+    q, k, v = drawn(HEADS * D, 3), drawn(KV * D, 3), drawn(KV * D, 3)
+    each = HEADS // KV
+    rows = []
+    for g in range(KV):
+        rows += [q[g * each * D : (g + 1) * each * D], k[g * D : (g + 1) * D], v[g * D : (g + 1) * D]]
+    for found, expected in zip(split_groups(torch.cat(rows), heads=HEADS, kv_heads=KV), (q, k, v), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_the_tower_has_the_features_of_its_definition(checkpoint):
+    folder, state = checkpoint
+    p = {name.removeprefix("vision_model."): tensor for name, tensor in state.items()}
+    pixels = torch.randn(2, 3, 28, 28)
+    x = F.conv2d(pixels, p["embeddings.patch_embedding.weight"], p["embeddings.patch_embedding.bias"], stride=7)
+    h = torch.cat([p["embeddings.class_embedding"].expand(2, -1, -1), x.flatten(2).mT], 1)
+    h = h + p["embeddings.position_embedding"]
+    V = VISION["hidden_size"]
+    for n in range(2):
+        at = f"encoder.layers.{n}"
+        x = F.layer_norm(h, (V,), p[f"{at}.norm1.weight"], p[f"{at}.norm1.bias"], 1e-6)
+        qkv = (x @ p[f"{at}.attn.qkv.weight"].T + p[f"{at}.attn.qkv.bias"]).unflatten(-1, (3, 3, V // 3))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = h + p[f"{at}.ls1"] * (x @ p[f"{at}.attn.proj.weight"].T + p[f"{at}.attn.proj.bias"])
+        x = F.layer_norm(h, (V,), p[f"{at}.norm2.weight"], p[f"{at}.norm2.bias"], 1e-6)
+        x = F.gelu(x @ p[f"{at}.mlp.fc1.weight"].T + p[f"{at}.mlp.fc1.bias"])
+        h = h + p[f"{at}.ls2"] * (x @ p[f"{at}.mlp.fc2.weight"].T + p[f"{at}.mlp.fc2.bias"])
+    with torch.no_grad():
+        found = load_tower(folder)(pixel_values=pixels).last_hidden_state
+    torch.testing.assert_close(found, h, rtol=1e-4, atol=1e-4)
+
+
+def test_the_connector_is_found_by_its_parts(checkpoint):
+    folder, state = checkpoint
+    found = load_connector(folder)
+    assert set(found) == {f"{part}.{kind}" for part in ("norm", "linear_1", "linear_2") for kind in ("weight", "bias")}
+    assert torch.equal(found["linear_2.weight"], state["mlp1.3.weight"])
+
+
+def test_what_is_missing_or_left_over_is_named(checkpoint, tmp_path):
+    folder, state = checkpoint
+    assert is_internvl(folder) and not is_internvl(tmp_path)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    names = [name for name in state if name != "language_model.output.weight"]
+    save_file({name: state[name] for name in names} | {"language_model.odd": drawn(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"missing: lm_head\.weight; not known: odd"):
+        load_decoder(tmp_path)
