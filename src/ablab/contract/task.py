@@ -125,6 +125,8 @@ class TaskSpec:
         code: "module:Class" of the compute-plane task.
         files: code files of the task outside Ablab.
         scaffold: "package:file" of a study that runs as it is, written by `ablab new`; {name} is replaced.
+        preload: modules that its workers import anyway and that take seconds: the template imports them once. What
+            they do on import must not start threads.
     """
 
     name: str
@@ -137,6 +139,7 @@ class TaskSpec:
     code: str | None = None
     files: tuple[str, ...] = field(default=())
     scaffold: str | None = None
+    preload: tuple[str, ...] = ()
 
     def metric(self, name: str) -> Metric:
         """Return the definition of `name`; the direction of a metric that the task does not define is its name's.

@@ -182,7 +182,8 @@ def _work(
         control = Control(stop_file=frozen.folder / STOP, until=options.until, grace=options.grace)
         stack.callback(control.close)
         stack.enter_context(control.signals())
-        executor = machine.executor or make_executor(plan.study.compute, frozen.folder, program=machine.program)
+        program = machine.program or Program().preloading(plan.study.task.preload)
+        executor = machine.executor or make_executor(plan.study.compute, frozen.folder, program=program)
         desk = Desk(plan=plan, wanted=wanted, store=store, places=places, options=options, notify=notify)
         scheduler = Scheduler(
             desk,

@@ -38,8 +38,12 @@ MODULES = (
 
 def main() -> int:
     """Serve orders until stdin closes."""
-    for module in (*MODULES, *sys.argv[1:]):
+    for module in MODULES:
         importlib.import_module(module)
+    for module in sys.argv[1:]:
+        # A library that is not installed is the order's to report, where it is needed.
+        with suppress(ImportError):
+            importlib.import_module(module)
     # What is there now stays for good: the collector of a child must not touch, and so copy, its pages.
     gc.collect()
     gc.freeze()

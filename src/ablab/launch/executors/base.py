@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +53,10 @@ class Program:
     worker: Sequence[str] = ("-m", "ablab.worker")
     template: Sequence[str] | None = ("-m", "ablab.worker.template")
     python: str = sys.executable
+
+    def preloading(self, modules: Sequence[str]) -> Program:
+        """Return the program with a template that imports these modules too."""
+        return self if self.template is None else replace(self, template=(*self.template, *modules))
 
     def command(self, order: Path, *, processes: int = 1) -> list[str]:
         """Return the command line that runs `order`, through torchrun for several processes."""
