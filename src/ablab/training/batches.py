@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ablab.contract.failure import DataError
 from ablab.training.accumulation import share, split
-from ablab.training.task import Batch, Data
+from ablab.training.task import Batch, Data, Partitioned
 
 T = TypeVar("T")
 #: Items made on request before it is decided whether a thread makes the rest.
@@ -89,11 +89,26 @@ class Stream:
 def make_batch(stream: Stream, step: int, *, micro: int, rank: int = 0, size: int = 1) -> StepBatch:
     """Return the micro-batches of one step for one process."""
     offset, ids = share(stream.ids(step), rank=rank, size=size)
+    if isinstance(stream.data, Partitioned):
+        return _partitioned(stream, stream.data.parts(ids, most=micro), step=step, offset=offset)
     whole = aligned(stream.data.batch(ids, seed=stream.seed, step=step))
     micros = tuple(split(whole, len(ids), micro))
     weights = tuple(float(stream.data.weight(part)) for part in micros)
     sizes = tuple(min(micro, len(ids) - low) for low in range(0, len(ids), micro))
     return StepBatch(step=step, offset=offset, ids=ids, micros=micros, weights=weights, sizes=sizes)
+
+
+def _partitioned(stream: Stream, parts: list[np.ndarray], *, step: int, offset: int) -> StepBatch:
+    """Return a step whose micro-batches the data itself cuts: each is made, and padded, by itself."""
+    micros = tuple(aligned(stream.data.batch(part, seed=stream.seed, step=step)) for part in parts)
+    return StepBatch(
+        step=step,
+        offset=offset,
+        ids=np.concatenate(parts),
+        micros=micros,
+        weights=tuple(float(stream.data.weight(made)) for made in micros),
+        sizes=tuple(map(len, parts)),
+    )
 
 
 def aligned(batch: Batch) -> dict[str, Any]:

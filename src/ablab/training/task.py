@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -50,6 +50,18 @@ class Data(Protocol):
 
     def weight(self, batch: Batch) -> float:
         """Return what the batch's loss will be summed over (target tokens), without running the model."""
+        ...
+
+
+@runtime_checkable
+class Partitioned(Protocol):
+    """Data that cuts a step into micro-batches itself, because its samples differ in length.
+
+    Any cut adds up to the same gradient; a good one holds little padding and stays within memory.
+    """
+
+    def parts(self, ids: np.ndarray, *, most: int) -> list[np.ndarray]:
+        """Return the sample ids of a step, each once, in micro-batches of at most `most` samples."""
         ...
 
 
