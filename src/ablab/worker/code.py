@@ -81,7 +81,8 @@ def _typed(model: type[Strict], raw: dict[str, Any], where: str) -> Any:
 def build_code(order: Order) -> TaskCode:
     """Return the compute-plane half of the order's task, or of its stage kind where that has its own.
 
-    Code that takes `parameters` gets the stage's own, typed.
+    Code that takes `parameters` gets the stage's own, typed; code that takes `revisions` those of the study's lock
+    file, and `resources` the order's.
     """
     task = task_of(order)
     reference = stage_of(order, task).code or task.code
@@ -89,7 +90,10 @@ def build_code(order: Order) -> TaskCode:
         raise ConfigError(f"task {task.name} names no code; stage kind {order.kind} needs one")
     make = load(reference, order, like=_code)
     sections = sections_of(order, task)
-    more = {"parameters": parameters_of(order)} if "parameters" in inspect.signature(make).parameters else {}
+    takes = inspect.signature(make).parameters
+    more: dict[str, Any] = {"parameters": parameters_of(order)} if "parameters" in takes else {}
+    more |= {"revisions": order.revisions} if "revisions" in takes else {}
+    more |= {"resources": order.resources} if "resources" in takes else {}
     return cast(TaskCode, make(sections, inputs=order.inputs, study_folder=order.study_folder, **more))
 
 
