@@ -172,3 +172,12 @@ def test_what_is_missing_or_left_over_is_named(checkpoint, tmp_path):
     save_file({name: state[name] for name in names} | {"language_model.odd": drawn(2)}, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match=r"missing: lm_head\.weight; not known: odd"):
         load_decoder(tmp_path)
+
+
+def test_one_name_stands_for_decoder_and_tower(checkpoint):
+    from ablab.models.hub import load_model
+
+    folder, state = checkpoint
+    decoder, tower = load_model(str(folder), kind="causal"), load_model(str(folder), kind="vision")
+    assert (type(decoder).__name__, type(tower).__name__) == ("LlamaForCausalLM", "InternVLVisionModel")
+    assert torch.equal(decoder.lm_head.weight, state["language_model.output.weight"])

@@ -8,7 +8,7 @@ never a model that is partly random. Code from a hub repository runs only on `tr
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from ablab.contract.failure import ConfigError, DataError
 from ablab.contract.models import ModelReference, model_references
 from ablab.contract.order import Input
 from ablab.contract.seeds import stream_seed
+from ablab.models.internvl import is_internvl, load_decoder, load_tower
 from ablab.models.source import set_source
 from ablab.store.hub import lock_name
 
@@ -33,6 +34,9 @@ ARTIFACT = "artifacts/model"
 
 #: transformers' class for each kind; vision, text, clip and auto are the bare model of the configuration.
 _CLASSES: dict[Kind, str] = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM"}
+
+#: Parts that an InternVL checkpoint of the original format has.
+_PARTS: dict[Kind, Callable[..., Any]] = {"causal": load_decoder, "vision": load_tower}
 
 #: Section of a two-tower configuration (CLIP, SigLIP) that holds the one tower.
 _SECTIONS: dict[Kind, str] = {"vision": "vision_config", "text": "text_config", "causal": "text_config"}
@@ -257,6 +261,9 @@ def _stored(
     from transformers import AutoConfig
 
     with _explained(place, "model"), _quiet():
+        if kind in _PARTS and not config and (folder := _internvl(place)) is not None:
+            part: PreTrainedModel = _PARTS[kind](folder, dtype=options["dtype"])
+            return part
         shared = {"revision": place.revision, "trust_remote_code": trusted}
         made = _section(AutoConfig.from_pretrained(place.name, **shared), kind)
         for entry, value in (config or {}).items():
@@ -273,6 +280,19 @@ def _stored(
             missing=sorted(wrong)[:20],
         )
     return model  # type: ignore[no-any-return]
+
+
+def _internvl(place: Place) -> Path | None:
+    """Return the folder of a checkpoint in InternVL's own format, downloaded where it is the hub's; None for others."""
+    folder = Path(place.name)
+    if not folder.is_dir():
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        folder = Path(hf_hub_download(place.name, "config.json", revision=place.revision)).parent
+        if is_internvl(folder):
+            wanted = ["*.json", "*.safetensors"]
+            folder = Path(snapshot_download(place.name, revision=place.revision, allow_patterns=wanted))
+    return folder if is_internvl(folder) else None
 
 
 def _auto(kind: Kind) -> Any:

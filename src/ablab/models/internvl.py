@@ -1,7 +1,7 @@
 """Loads InternVL checkpoints of their own format (InternVL2.5-8B and its sizes) as classes of transformers.
 
 Such a checkpoint holds a vision tower, a connector and a decoder under names of its own; the decoder of the 2B, 8B and
-26B sizes is InternLM2, for which transformers has no class: it is a Llama whose query, key and value matrices lie in one,
+26B sizes is InternLM2, for which transformers has no class: it is a Llama whose query, key and value lie in one matrix,
 group by group. Nothing of the repository's code runs. Each part is read alone, so that one name can stand for the
 decoder, the tower and the connector of a study.
 """
@@ -265,7 +265,8 @@ def _filled(
             row=None,
         )
     _make_buffers(model)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _make_buffers(model: PreTrainedModel) -> None:
