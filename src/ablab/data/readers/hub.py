@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ablab.contract.failure import ConfigError
 from ablab.data.documents import Document, check_text, corrupt, nearest_fields
@@ -57,8 +57,33 @@ class HubSet:
             DataError: the hub cannot be reached, the column is missing, a value is null or no string.
             ConfigError: the `datasets` library is not installed.
         """
-        library = _library()
         place = f"{self.name}/{split}"
+        for row, values in self.rows(split, streaming=streaming):
+            if field not in values:
+                corrupt(place, None, f"no column {field!r}; {nearest_fields(field, values)}", "set text_field")
+            yield Document(check_text(values[field], file=place, row=row, field=field, unit="row"), place, row)
+
+    def rows(
+        self,
+        split: str,
+        *,
+        streaming: bool = False,
+        images: Literal["decoded", "encoded", "none"] = "decoded",
+        batch: int = _ROWS,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (number from 1, row) of one split, all columns.
+
+        Args:
+            split: one of its own splits.
+            streaming: read over the network without keeping a copy.
+            images: columns of images as PIL images, as {"bytes", "path"}, or left out.
+            batch: rows read at once.
+
+        Raises:
+            DataError: the hub cannot be reached.
+            ConfigError: the `datasets` library is not installed.
+        """
+        library = _library()
         with self._explained(split=split):
             rows = library.load_dataset(
                 self.name,
@@ -68,18 +93,17 @@ class HubSet:
                 streaming=streaming,
                 cache_dir=self.cache,
             )
+            rows = _with_images(rows, images)
         row = 0
-        batches = iter(rows.iter(batch_size=_ROWS))
+        batches = iter(rows.iter(batch_size=batch))
         while True:
             with self._explained(split=split, row=row):
-                batch: dict[str, list[Any]] | None = next(batches, None)
-            if batch is None:
+                columns: dict[str, list[Any]] | None = next(batches, None)
+            if columns is None:
                 return
-            if field not in batch:
-                corrupt(place, None, f"no column {field!r}; {nearest_fields(field, batch)}", "set text_field")
-            for text in batch[field]:
+            for values in zip(*columns.values(), strict=True):
                 row += 1
-                yield Document(check_text(text, file=place, row=row, field=field, unit="row"), place, row)
+                yield row, dict(zip(columns, values, strict=True))
 
     @contextlib.contextmanager
     def _explained(self, *, split: str | None = None, row: int = 0) -> Iterator[None]:
@@ -112,6 +136,24 @@ class HubSet:
                 cause = cause.__cause__
             after = f" after row {row}" if row else ""
             corrupt(place, None, f"cannot be read{after} ({_first_line(cause)})", "check the data set")
+
+
+def _with_images(rows: Any, images: str) -> Any:
+    """Return the rows with their columns of images, or of lists of images, decoded, encoded or left out."""
+    if images == "decoded":
+        return rows
+    import datasets
+
+    for name, kind in list((rows.features or {}).items()):
+        several = isinstance(kind, datasets.List) and isinstance(kind.feature, datasets.Image)
+        if not several and not isinstance(kind, datasets.Image):
+            continue
+        if images == "none":
+            rows = rows.remove_columns(name)
+        else:
+            encoded = datasets.Image(decode=False)
+            rows = rows.cast_column(name, datasets.List(encoded) if several else encoded)
+    return rows
 
 
 def _library() -> Any:

@@ -15,14 +15,12 @@ def averages(
 
     Args:
         headlines: by benchmark, its number of 100 (None where missing) and the parts it enters; all enter `overall`,
-            but for those that enter nothing.
+            which there is of two or more.
     """
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
     for part in PARTS:
-        values = {
-            name: value for name, (value, parts) in headlines.items() if part in parts or (part == "overall" and parts)
-        }
+        values = {name: value for name, (value, parts) in headlines.items() if part in parts or part == "overall"}
         without = [name for name, value in values.items() if value is None]
         if without:
             missing[part] = f"no number of {', '.join(without)}"

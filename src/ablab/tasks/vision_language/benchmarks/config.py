@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -102,10 +101,12 @@ def files(settings: BenchmarkSettings) -> list[str]:
     return [name.rpartition(":")[0] for name in names if is_file_reference(name)]
 
 
-def titles(settings: BenchmarkSettings) -> Mapping[str, str]:
-    """Return the title of each asked benchmark of the catalogue by its key."""
-    named = {key: source.benchmark or key for key, source in settings.benchmarks.items()}
-    return {key: ENTRIES[name].title for key, name in named.items() if name in ENTRIES}
+def titles(settings: BenchmarkSettings) -> dict[str, str]:
+    """Return by key the title of each asked benchmark of the catalogue: its own, or the key that renames it."""
+    named = {key: source.benchmark for key, source in settings.benchmarks.items()}
+    return {
+        key: ENTRIES[key].title if other is None else key for key, other in named.items() if (other or key) in ENTRIES
+    }
 
 
 def yields(settings: Any) -> tuple[str, ...] | None:

@@ -30,13 +30,15 @@ _SHOWN_SIDE = 336
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One benchmark after its evaluation."""
+    """One benchmark after its evaluation: `questions` it has, `asked` of them; `marked` has every answer to them."""
 
     key: str
     benchmark: Benchmark
     questions: int
+    asked: int
     marked: tuple[Marked, ...]
     numbers: dict[str, float]
+    parts: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
 
     @property
@@ -75,6 +77,9 @@ def evaluate_benchmarks(
     asked = []
     for key, source in settings.benchmarks.items():
         benchmark = find_benchmark(source.benchmark or key, folder=study_folder)
+        if source.benchmark is not None:
+            # Two sets of one benchmark are two numbers.
+            benchmark = dataclasses.replace(benchmark, title=key)
         files = locate(source, study_folder, context.order.revisions)
         asked.append(ask(key, benchmark, files, source, generate, settings, context, judge))
     made = outcome(asked, context)
@@ -94,31 +99,58 @@ def ask(
     judge: Judge | None,
 ) -> Asked:
     """Ask one benchmark and mark the answers."""
-    total = sum(1 for _ in benchmark.read(files))
-    wanted = selection(total, source.limit)
+    units = units_of(benchmark, files)
+    wanted = [units[i] for i in selection(len(units), source.limit)]
+    shown = {wanted[i] for i in selection(len(wanted), settings.shown)}
+    chosen = set(wanted)
     answered: list[tuple[Question, str]] = []
     examples: list[Example] = []
-    shown = set(selection(len(wanted), settings.shown)) if settings.shown else set()
     with keeping.Answers(context.artifacts, key) as kept:
-        chosen = (question for i, question in enumerate(benchmark.read(files)) if i in wanted)
-        for chunk in chunks(chosen, settings.chunk):
+        asked = (question for question in benchmark.read(files) if (question.unit or question.id) in chosen)
+        for chunk in chunks(asked, settings.chunk):
             if context.stop_requested():
                 raise StopRequested(f"stopped during {benchmark.title}; {len(answered)} answers are kept")
             texts = kept.known(chunk) or answers_of(generate, chunk, benchmark)
             kept.add(chunk, texts)
             for question, text in zip(chunk, texts, strict=True):
-                if len(answered) in shown:
+                if (question.unit or question.id) in shown:
+                    shown.remove(question.unit or question.id)
                     examples.append(example(key, question, text, context))
                 answered.append((dataclasses.replace(question, images=()), text))
-            context.progress(len(answered), len(wanted), unit=f"questions of {benchmark.title}")
+            context.progress(min(len(answered), len(wanted)), len(wanted), unit=f"questions of {benchmark.title}")
     if not answered:
         raise DataError(f"{benchmark.title}: {files.questions or files.hub} holds no questions; check `split`")
     marked = mark_all(benchmark, answered, judge=judge, parallel=settings.judge.parallel if settings.judge else 1)
     keeping.write_answers(context.artifacts, key, benchmark, marked)
     whole = [one for one in marked if one.marks is not None]
     scored = tuple(_with_score(shown_one, marked) for shown_one in examples)
-    numbers = benchmark.combine(whole) if whole else {}
-    return Asked(key=key, benchmark=benchmark, questions=total, marked=marked, numbers=numbers, examples=scored)
+    return Asked(
+        key=key,
+        benchmark=benchmark,
+        questions=len(units),
+        asked=len(wanted),
+        marked=marked,
+        numbers=benchmark.combine(whole) if whole else {},
+        parts=_parts(source.benchmark or key, marked),
+        examples=scored,
+    )
+
+
+def units_of(benchmark: Benchmark, files: Files) -> list[str]:
+    """Return what of a benchmark is asked or left out as one: a question, or all rotations of one.
+
+    Raises:
+        DataError: two questions have the same id, so that their answers could not be told apart.
+    """
+    units: dict[str, None] = {}
+    seen: set[str] = set()
+    for one in benchmark.read(dataclasses.replace(files, pictures=False)):
+        if one.id in seen:
+            place = files.questions or files.hub
+            raise DataError(f"{benchmark.title}: two questions of {place} have the id {one.id!r}", file=str(place))
+        seen.add(one.id)
+        units[one.unit or one.id] = None
+    return list(units)
 
 
 def answers_of(generate: Generate, chunk: Sequence[Question], benchmark: Benchmark) -> list[str]:
@@ -129,11 +161,11 @@ def answers_of(generate: Generate, chunk: Sequence[Question], benchmark: Benchma
     return [text.strip() for text in texts]
 
 
-def selection(total: int, limit: int | None) -> frozenset[int]:
-    """Return the places of at most `limit` questions, spread evenly over all."""
+def selection(total: int, limit: int | None) -> list[int]:
+    """Return the places of at most `limit` of `total`, spread evenly, in order."""
     if limit is None or limit >= total:
-        return frozenset(range(total))
-    return frozenset(i * total // limit for i in range(limit))
+        return list(range(total))
+    return [i * total // limit for i in range(limit)]
 
 
 def chunks(questions: Iterator[Question], size: int) -> Iterator[list[Question]]:
@@ -199,12 +231,12 @@ def _with_score(shown: Example, marked: Sequence[Marked]) -> Example:
 def outcome(asked: Sequence[Asked], context: Context) -> Outcome:
     """Return metrics, facts, tables and files of all benchmarks."""
     metrics = {one.benchmark.metric(detail): value for one in asked for detail, value in one.numbers.items()}
-    means, left_out = averages({one.key: (one.headline, _parts(one.key)) for one in asked})
+    means, left_out = averages({one.key: (one.headline, one.parts) for one in asked})
     metrics |= means
     facts: dict[str, object] = {}
     for one in asked:
-        facts[f"benchmark.{one.key}.questions"] = len(one.marked)
-        if len(one.marked) < one.questions:
+        facts[f"benchmark.{one.key}.questions"] = one.asked
+        if one.asked < one.questions:
             facts[f"benchmark.{one.key}.of"] = one.questions
         if one.missing:
             facts[f"benchmark.{one.key}.missing"] = one.missing
@@ -218,8 +250,12 @@ def outcome(asked: Sequence[Asked], context: Context) -> Outcome:
     return Outcome(metrics=metrics, facts=facts, artifacts=artifacts, evaluations=evaluations)
 
 
-def _parts(key: str) -> tuple[str, ...]:
-    return ENTRIES[key].averages if key in ENTRIES else ()
+def _parts(name: str, marked: Sequence[Marked]) -> tuple[str, ...]:
+    """Return the averages a benchmark enters: the catalogue's, or those of the one language it is in."""
+    known = ENTRIES[name].averages if name in ENTRIES else ()
+    languages = {one.question.language for one in marked}
+    by_language = {frozenset({"ko"}): ("korean",), frozenset({"en"}): ("english",)}
+    return known or by_language.get(frozenset(languages), ("overall",))
 
 
 def _table(asked: Sequence[Asked]) -> Table:

@@ -5,13 +5,12 @@ How a model answers belongs to the task (`Generate`); what is done around it (ch
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ablab.contract.failure import DataError
+from ablab.data.images import ImageSource, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,43 +23,27 @@ Marks = Mapping[str, float | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """An image of a question: a file, or the encoded bytes that a table holds.
+    """An image of a question: one of a folder or tar file, or the encoded bytes that a table holds.
 
     Args:
-        name: what messages call it.
-        path: the file, absolute.
-        data: the encoded bytes (JPEG, PNG, ...) where there is no file.
+        name: its name in the source, or what messages call it.
+        source: where it lies.
+        data: the encoded bytes (JPEG, PNG, ...) where there is no source.
     """
 
     name: str
-    path: Path | None = None
+    source: ImageSource | None = None
     data: bytes | None = None
 
     def open(self) -> Image:
         """Return the decoded image in RGB; transparency stands on white.
 
         Raises:
-            DataError: the file is missing, or cannot be decoded.
+            DataError: it is missing, or cannot be decoded.
         """
-        from PIL import Image, ImageOps
-
-        try:
-            source = io.BytesIO(self.data) if self.data is not None else self.path
-            if source is None:
-                raise OSError("neither a file nor bytes")
-            with Image.open(source) as image:
-                turned = ImageOps.exif_transpose(image)
-                if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
-                    rgba = turned.convert("RGBA")
-                    white = Image.new("RGBA", rgba.size, "white")
-                    return Image.alpha_composite(white, rgba).convert("RGB")
-                return turned.convert("RGB")
-        except FileNotFoundError as error:
-            raise DataError(f"{self.name}: no such image ({self.path}); check `images`", file=self.name) from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"{self.name}: the image cannot be decoded ({error}); get it again", file=self.name
-            ) from error
+        if self.source is not None:
+            return self.source.open(self.name)
+        return decode(self.data or b"", name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +59,7 @@ class Question:
         choices: options in their order, where it is a choice; `answers` then holds the letter.
         group: part that the benchmark reports apart (adversarial, human, a category).
         language: language of the question.
+        unit: what is asked or left out as one; the id of the question that its rotations share.
         extra: what else its rule needs.
     """
 
@@ -87,6 +71,7 @@ class Question:
     choices: tuple[str, ...] = ()
     group: str = ""
     language: Language = "en"
+    unit: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -111,7 +96,8 @@ class Files:
     Args:
         questions: file (or folder) of questions; None where `hub` is given.
         answers: a separate file of answers.
-        images: folder the image names start in.
+        images: folder or tar file the image names start in; None takes the folder of the questions.
+        pictures: False reads the questions alone, to count them.
         hub: data set of the hub, with subset, split and revision.
         options: settings of this benchmark alone, by name.
     """
@@ -119,6 +105,7 @@ class Files:
     questions: Path | None = None
     answers: Path | None = None
     images: Path | None = None
+    pictures: bool = True
     hub: str | None = None
     subset: str | None = None
     split: str | None = None
