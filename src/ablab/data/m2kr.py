@@ -20,8 +20,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A question with its positives, as the row has them."""
+    """A question with its positives, as the row has them. `kind` is the hub's question_type, where it has one."""
 
     id: str
     instruction: str | None
@@ -66,6 +66,7 @@ class Query:
     image: str | None
     answers: tuple[str, ...]
     positives: tuple[Passage, ...]
+    kind: str | None = None
 
     @property
     def text(self) -> str | None:
@@ -201,6 +202,7 @@ def _hub_query(values: Mapping[str, Any], *, file: str, row: int, unit: str) -> 
         positives=_passages(
             values.get("pos_item_ids"), values.get("pos_item_contents"), None, file=file, row=row, unit=unit
         ),
+        kind=_text(values.get("question_type"), file, row, unit),
     )
 
 
@@ -272,15 +274,9 @@ def _answers(value: Any, file: str, row: int, unit: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def select(queries: Iterable[Query], keep: Callable[[Query], bool]) -> Iterator[Query]:
-    """Yield the queries to keep."""
-    return (query for query in queries if keep(query))
-
-
-def both_sides(query: Query) -> bool:
-    """Whether the query and at least one of its positives have text and image."""
-    return (
-        query.question is not None
-        and query.image is not None
-        and any(passage.text is not None and passage.image is not None for passage in query.positives)
-    )
+def both_sides(query: Query) -> Query | None:
+    """Return the query with those of its positives that have text and image; None where it or all of them lack one."""
+    complete = tuple(passage for passage in query.positives if passage.text is not None and passage.image is not None)
+    if query.question is None or query.image is None or not complete:
+        return None
+    return replace(query, positives=complete)

@@ -83,28 +83,36 @@ def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList | nn.Sequential]:
 
 
 class TappedTower(nn.Module):
-    """A tower that returns the token states after its tapped layers.
+    """A tower that returns the token states after its tapped layers; at first all of them.
 
     Args:
         model: the tower; called with the keyword arguments that `forward` gets.
-        taps: layers, from 0, rising; None taps all of them.
         probe: inputs of one small sample, by which widths are measured.
     """
 
-    def __init__(self, model: nn.Module, *, taps: Sequence[int] | None, probe: dict[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, *, probe: dict[str, Tensor]) -> None:
         super().__init__()
         self.model = model
-        name, layers = layer_list(model)
+        self._layers, layers = layer_list(model)
         self.depth = len(layers)
-        self.taps = tuple(range(self.depth)) if taps is None else tuple(taps)
-        del layers[self.taps[-1] + 1 :]
-        self._layers = name
+        self.taps = tuple(range(self.depth))
         with torch.no_grad():
             was = model.training
             states = self.eval()(**probe)
             self.train(was)
+        #: Channels and tokens of the states after each tap, for the probe.
         self.widths = tuple(state.size(2) for state in states)
         self.tokens = tuple(state.size(1) for state in states)
+
+    def tap(self, taps: Sequence[int]) -> TappedTower:
+        """Read these layers from now on, and drop those behind the last of them."""
+        layers = self.model.get_submodule(self._layers)
+        assert isinstance(layers, nn.ModuleList | nn.Sequential)
+        del layers[taps[-1] + 1 :]
+        self.widths = tuple(self.widths[tap] for tap in taps)
+        self.tokens = tuple(self.tokens[tap] for tap in taps)
+        self.taps = tuple(taps)
+        return self
 
     def forward(self, **inputs: Any) -> list[Tensor]:
         """Return the states after each tap, (B, T, C) each; feature maps (B, C, h, w) become tokens h x w."""

@@ -1,0 +1,3 @@
+"""What makes a retrieval study unsound, beyond the general checks; no torch."""
+
+AUDITS = ()
