@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "optimizer.weight_decay": 0.1,
     "optimizer.decay": "all",
     "optimizer.groups": [{"pattern": "head.*"}],
+    "parts": {"head": {"mode": "frozen"}},
     "schedule.name": "linear",
     "schedule.warmup": 10,
     "schedule.warmup_ratio": 0.1,
