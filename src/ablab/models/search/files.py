@@ -124,8 +124,10 @@ class IndexWriter:
             return {"nearest": nearest, "packed": packed}
         stored: dict[str, Tensor] = {}
         if self.kind == "exact":
-            stored["vectors"] = to_tiles(passages).to(_TYPES[self.dtype])
-            passages = from_tiles(stored["vectors"], len(passages)).float()
+            exact = passages.to(_TYPES[self.dtype])
+            # What is picked out one by one lies passage by passage, what is multiplied as a whole lies in tiles.
+            stored["vectors"] = exact.contiguous() if self._bounds else to_tiles(exact)
+            passages = exact.float()
         if self.kind == "8-bit" or self._bounds:
             coded = to_eight_bit(passages)
             stored |= {"codes": to_tiles(coded.codes), "scale": coded.scale}
@@ -207,7 +209,7 @@ class Index:
             return EightBitShard(found["codes"], found["scale"], count)
         if bounded:
             return BoundedShard(found["vectors"], found["codes"], found["scale"], found["error"], found["norm"], count)
-        vectors = found["vectors"]
+        vectors = to_tiles(found["vectors"]) if self.bounded else found["vectors"]
         if vectors.dtype == torch.bfloat16 and device.type == "cpu" and not torch.cpu._is_amx_tile_supported():
             vectors = vectors.float()
         return ExactShard(vectors, count)
@@ -222,7 +224,8 @@ class Index:
             raise ConfigError(f"{self.folder}: an index of kind {self.kind} has no exact vectors; use the exact one")
         for entry in self.content["shards"]:
             found = _read(self.folder / entry["file"], ("vectors",), torch.device("cpu"))
-            yield from_tiles(found["vectors"], int(entry["passages"])).float()
+            vectors = found["vectors"]
+            yield (vectors if self.bounded else from_tiles(vectors, int(entry["passages"]))).float()
 
     def codec(self, device: torch.device) -> Residual:
         """Return the codec of a residual index."""

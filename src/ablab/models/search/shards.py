@@ -49,7 +49,7 @@ def to_tiles(passages: Tensor, mask: Tensor | None = None) -> Tensor:
         passages = fill_masked(passages, mask)
     count, vectors, width = passages.shape
     tiles = -(-count // TILE)
-    padded = torch.zeros((tiles * TILE, vectors, width), dtype=passages.dtype)
+    padded = passages.new_zeros((tiles * TILE, vectors, width))
     padded[:count] = passages
     return padded.view(tiles, TILE, vectors, width).transpose(1, 2).contiguous()
 
@@ -160,8 +160,10 @@ class BoundedShard:
     among the best is scored exactly. For processors that multiply bytes faster than they multiply the vectors.
     """
 
-    def __init__(self, tiles: Tensor, codes: Tensor, scale: Tensor, error: Tensor, norm: Tensor, passages: int) -> None:
-        self.tiles, self.passages = tiles, passages
+    def __init__(
+        self, vectors: Tensor, codes: Tensor, scale: Tensor, error: Tensor, norm: Tensor, passages: int
+    ) -> None:
+        self._vectors, self.passages = vectors, passages
         self._codes = EightBitShard(codes, scale, passages)
         self._scale, self._error, self._norm = scale[:passages], error[:passages], norm[:passages]
 
@@ -180,8 +182,9 @@ class BoundedShard:
 
     def exact(self, query: Tensor, places: Tensor) -> Tensor:
         """Return the exact scores of one query (T, D) with the passages at these places, fp32."""
-        chosen = self.tiles[places // TILE, :, places % TILE].float()
-        return (query @ chosen.flatten(0, 1).T).view(len(query), *chosen.shape[:2]).amax(2).sum(0)
+        chosen = self._vectors.index_select(0, places).float()
+        products = chosen.flatten(0, 1) @ query.T
+        return products.view(*chosen.shape[:2], len(query)).amax(1).sum(1)
 
 
 class ResidualShard:
