@@ -17,6 +17,7 @@ from ablab.contract.training import Trainability
 from ablab.models.adapters import add_lora, merge_adapters
 from ablab.models.layers import layers_of, nearest_names
 from ablab.models.source import mark_overwritten
+from ablab.models.vocabulary import merge_rows, train_new_rows
 
 #: The part that is the whole model.
 ALL = "all"
@@ -59,6 +60,7 @@ def apply_trainability(model: nn.Module, parts: Mapping[str, Trainability], *, s
     """Freeze, unlock and adapt the parts of a model, in place, and return what each then holds.
 
     Parts are taken in the order given, so a part inside another comes after it. What no part names is left as it is.
+    Rows of tokens that are new to the model (`ablab.models.vocabulary`) train even where its embedding is frozen.
 
     Args:
         model: the model, before any adapters.
@@ -80,7 +82,6 @@ def apply_trainability(model: nn.Module, parts: Mapping[str, Trainability], *, s
                 targets=settings.targets,
                 from_layer=settings.from_layer,
                 quantized=settings.mode == "qlora",
-                tokens=getattr(model, "ablab_new_tokens", ()),
                 seed=seed,
                 part=name,
             )
@@ -92,6 +93,7 @@ def apply_trainability(model: nn.Module, parts: Mapping[str, Trainability], *, s
         else:
             module.requires_grad_(settings.mode == "full")
             _unused_stay_frozen(module)
+    train_new_rows(model)
     return part_table(model, parts, adapted=adapted)
 
 
@@ -101,6 +103,7 @@ def remove_adapters(model: nn.Module, parts: Mapping[str, Trainability]) -> None
         if settings.adapts:
             prefix = "" if name == ALL else f"{name}."
             mark_overwritten(model, [prefix + changed for changed in merge_adapters(part_of(model, name))])
+    mark_overwritten(model, merge_rows(model))
 
 
 def part_table(
