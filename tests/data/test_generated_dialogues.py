@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ablab.contract.failure import ConfigError
-from ablab.data.generated_dialogues import LANGUAGES, Split, generate_dialogues, load_scenes
+from ablab.data.generated_dialogues import LANGUAGES, Split, generate_dialogues, load_scenes, splits
 from ablab.data.korean import PARTICLES, with_particle
 from ablab.metrics.rouge import corpus_rouge
 from ablab.metrics.text_tokens import words
@@ -33,7 +33,7 @@ def test_rows_are_a_function_of_seed_and_number() -> None:
 
 def test_rows_have_the_form_of_the_task() -> None:
     people = set()
-    for row in itertools.chain(rows_of("train"), rows_of("test")):
+    for row in itertools.chain(rows_of("train"), rows_of("test"), rows_of("pretraining")):
         turns = row["dialogue"].split("\n")
         assert all(re.match(r"#Person\d#: \S", turn) for turn in turns)
         speakers = [SPEAKER.match(turn)[1] for turn in turns]  # type: ignore[index]
@@ -49,7 +49,9 @@ def test_rows_have_the_form_of_the_task() -> None:
 
 
 def test_personal_data_are_tags() -> None:
-    tags = set(re.findall(r"#[A-Z]\w+#", "\n".join(row["dialogue"] for row in rows_of("train"))))
+    tags = set(
+        re.findall(r"#[A-Z]\w+#", "\n".join(row["dialogue"] for row in (*rows_of("train"), *rows_of("pretraining"))))
+    )
     named = {"PhoneNumber", "Address", "DateOfBirth", "PassportNumber", "CardNumber", "CarNumber", "Email"}
     assert {f"#{name}#" for name in named} <= tags
     assert not [row for row in rows_of("train") if re.search(r"\d{4}-|@", row["dialogue"])]
@@ -85,13 +87,39 @@ def test_splits_share_no_dialogue_and_validation_no_story_of_training() -> None:
     assert all(len(dialogues) == 900 for dialogues in seen.values())
     for one, other in itertools.combinations(seen, 2):
         assert not seen[one] & seen[other]
-    # The same facts in the same words, whoever says them and whatever else is said.
-    assert not _facts(rows_of("train", 900)) & _facts(rows_of("val", 900))
+    stories = {split: _visits(rows_of(split, 900)) for split in ("train", "val")}  # type: ignore[arg-type]
+    assert len(stories["val"]) > 30
+    assert not stories["train"] & stories["val"]
 
 
-def _facts(rows: list[dict[str, Any]]) -> set[str]:
-    """Return the fullest summary of each row, without its speakers."""
-    return {SPEAKER.sub("", max(row["summaries"], key=len)) for row in rows if "restaurant" in row["topic"]}
+def _visits(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Return the values of each visit to a doctor, found again in what is said."""
+    scenes = load_scenes("en")
+    slots = next(scene.slots for scene in scenes.scenes if scene.name == "clinic")
+    found = set()
+    for row in rows:
+        if row["topic"] == "see a doctor":
+            text = row["dialogue"].lower()
+            story = tuple(v for name in slots.values() for v in scenes.values[name] if v.lower() in text)
+            assert len(story) == 4, (story, text)
+            found.add(story)
+    return found
+
+
+def test_pretraining_tells_of_other_topics() -> None:
+    before = {row["topic"] for row in rows_of("pretraining")}
+    topics = {row["topic"] for split in ("train", "val", "test") for row in rows_of(split)}  # type: ignore[arg-type]
+    assert len(before) == 14
+    assert len(topics) == 16
+    assert not before & topics
+
+
+def test_the_corpus_is_the_same_every_time_and_has_its_size() -> None:
+    made = splits(language="ko", size=40)
+    assert {name: len(rows) for name, rows in made.items()} == {"train": 40, "val": 24, "test": 24, "pretraining": 80}
+    assert splits(language="ko", size=40) == made
+    assert all(row.id.startswith("ko-") and len(row.summaries) == 3 for rows in made.values() for row in rows)
+    assert splits(size=60)["train"][:1] == made["train"][:1]
 
 
 def test_both_languages_tell_the_same_scenes() -> None:
