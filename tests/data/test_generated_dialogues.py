@@ -100,7 +100,8 @@ def _visits(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     for row in rows:
         if row["topic"] == "see a doctor":
             text = row["dialogue"].lower()
-            story = tuple(v for name in slots.values() for v in scenes.values[name] if v.lower() in text)
+            said = ((v, f"on {v}" if name == "day" else v) for name in slots.values() for v in scenes.values[name])
+            story = tuple(value for value, form in said if form.lower() in text)
             assert len(story) == 4, (story, text)
             found.add(story)
     return found
