@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ablab.contract.base import Strict, setting
+from ablab.contract.registry import nearest
 
 
 class Decoding(Strict):
@@ -30,3 +32,49 @@ class Decoding(Strict):
         if self.min_length > self.max_new_tokens:
             raise ValueError(f"min_length {self.min_length} exceeds max_new_tokens {self.max_new_tokens}")
         return self
+
+    @property
+    def effective(self) -> Decoding:
+        """What decides the output: beams' settings do nothing without beams."""
+        if self.beams > 1:
+            return self
+        return self.model_copy(update={"length_penalty": 1.0, "early_stopping": False})
+
+
+class DecodingSweep(Strict):
+    """Parameters of a sweep of decodings over one trained model, without training it again."""
+
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = setting(
+        ...,
+        "Values to try by setting of the decoding, every combination once: {beams: [1, 4], length_penalty: [0.6, 1]}.",
+        min_length=1,
+    )
+    decoding: Decoding = setting(default_factory=Decoding, description="Settings that are not swept.")
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> DecodingSweep:
+        known = tuple(Decoding.model_fields)
+        unknown = next((name for name in self.sweep if name not in known), None)
+        if unknown is not None:
+            near = nearest(unknown, known)
+            raise ValueError(
+                f"sweep.{unknown} is no setting of a decoding; "
+                + (f"did you mean {near}?" if near else f"there are {', '.join(known)}")
+            )
+        try:
+            self.decodings()
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(("sweep", *map(str, first["loc"])))
+            raise ValueError(
+                f"{place}: {first['msg'].removeprefix('Value error, ')}, found {first['input']!r}"
+            ) from None
+        return self
+
+    def decodings(self) -> list[Decoding]:
+        """Return every combination, the last setting varying fastest."""
+        base = self.decoding.model_dump()
+        return [
+            Decoding.model_validate(base | dict(zip(self.sweep, values, strict=True)))
+            for values in itertools.product(*self.sweep.values())
+        ]
