@@ -50,6 +50,11 @@ class Record(NamedTuple):
         """Return a needed field as text."""
         return str(self.need(*names))
 
+    def name(self, *names: str) -> str:
+        """Return the first of these fields that is there as text, else the row's key or number."""
+        found = self.get(*names)
+        return str(found) if found is not None else self.key or str(self.row)
+
     def refuse(self, problem: str, remedy: str = "mend or remove it") -> NoReturn:
         """Raise the DataError of this row."""
         corrupt(self.file, self.row, problem, remedy, unit="row")
@@ -124,9 +129,9 @@ def _json(path: Path, inside: str | None) -> Iterator[Record]:
     content = read_json_file(path)
     if inside is not None and isinstance(content, dict) and inside in content:
         content = content[inside]
-    rows = content.items() if isinstance(content, dict) else (("", one) for one in content or ())
     if not isinstance(content, dict | list):
         corrupt(path, None, f"a JSON {type(content).__name__}, expected rows", "check which file it is")
+    rows = content.items() if isinstance(content, dict) else (("", one) for one in content)
     for row, (key, values) in enumerate(rows, 1):
         if not isinstance(values, dict):
             corrupt(path, row, f"a JSON {type(values).__name__}, expected an object", unit="row")

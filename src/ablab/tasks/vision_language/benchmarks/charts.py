@@ -102,7 +102,7 @@ def read_charxiv(files: Files) -> Iterator[Question]:
         text, answer = record.text("query", "reasoning_q"), record.text("answer", "reasoning_a")
         if kind not in _GRADES:
             record.refuse(f"its kind of answer is {kind}, expected 1 to 4")
-        figure = str(record.get("figure_id", "figure_path") or record.key)
+        figure = record.name("figure_id", "figure_path")
         images = gallery.of(record, "image") or gallery.named(
             f"{figure}.jpg" if files.images is not None else f"images/{figure}.jpg"
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ablab.data.readers.records import Record
+from ablab.data.readers.records import Record, read_json_file
 from ablab.metrics.choice import LETTERS, option_letter
 from ablab.tasks.vision_language.benchmarks.protocol import Benchmark, Files, Language, Marks, Question, percentages
 from ablab.tasks.vision_language.benchmarks.reading import (
@@ -20,6 +20,7 @@ from ablab.tasks.vision_language.benchmarks.reading import (
     filled,
     lettered,
     options_of,
+    questions_of,
     rows,
 )
 
@@ -68,9 +69,6 @@ def read_seed(files: Files) -> Iterator[Question]:
 
 def read_types(files: Files) -> dict[str, int]:
     """Return SEED-Bench's kinds of question by name."""
-    from ablab.data.readers.records import read_json_file
-    from ablab.tasks.vision_language.benchmarks.reading import questions_of
-
     content = read_json_file(questions_of(files))
     found = content.get("question_type", {}) if isinstance(content, dict) else {}
     return {str(name): int(number) for name, number in found.items()}
@@ -107,7 +105,7 @@ def _question(
         id=name,
         prompt=f"{asked}{instruction}",
         question=text,
-        images=gallery.of(record, "image", "data_id", index=name),
+        images=gallery.of(record, "image", index=name) or gallery.named(str(record.get("data_id"))),
         choices=options,
         answers=(letter,) if letter else (),
         group=group or str(record.get("category") or ""),

@@ -24,7 +24,7 @@ def read(files: Files) -> Iterator[Question]:
     for record in rows(files):
         text = record.text("question").strip()
         yield Question(
-            id=str(record.get("id", "index") or record.row),
+            id=record.name("id", "index"),
             prompt=text,
             question=text,
             images=gallery.of(record, "image_path", "image"),

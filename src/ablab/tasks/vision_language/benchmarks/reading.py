@@ -107,7 +107,7 @@ class Gallery:
         if text in self._seen:
             return Picture(name=name, data=self._seen[text])
         if len(text) <= _LONGEST_INDEX or "." in text[-6:]:
-            if text.isdecimal():
+            if index and text.isdecimal():
                 record.refuse(f"its picture is that of row {text}, which does not come before it")
             return self.named(text)[0]
         try:

@@ -64,7 +64,7 @@ def _read(files: Files, part: Part, prompt: str) -> Iterator[Question]:
             continue
         text = record.text("question").strip()
         answer = record.get("answer", "gt")
-        name = str(record.get("qa_id", "index", "id") or record.row)
+        name = record.name("qa_id", "index", "id")
         yield Question(
             id=name,
             prompt=prompt.replace("{question}", text),
