@@ -7,7 +7,7 @@ checked after the first steps by `ablab.training.facts`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -92,8 +92,8 @@ def apply_trainability(model: nn.Module, parts: Mapping[str, Trainability], *, s
             _unlock(module, settings.from_layer, name)
         else:
             module.requires_grad_(settings.mode == "full")
-            _unused_stay_frozen(module)
     train_new_rows(model)
+    _unused_stay_frozen(model)
     return part_table(model, parts, adapted=adapted)
 
 
@@ -189,8 +189,8 @@ def _only_adapters(module: nn.Module) -> None:
 
 
 def _unused_stay_frozen(module: nn.Module) -> None:
-    """Keep layers frozen that a module holds but never runs: they would have no gradient."""
+    """Keep frozen what a module holds but never runs (`never_trained`): it would have no gradient."""
     for child in module.modules():
-        unused = getattr(child, "unused", None)
-        if isinstance(unused, nn.ModuleDict):
-            unused.requires_grad_(False)
+        unused: Callable[[], list[nn.Parameter]] | None = getattr(child, "never_trained", None)
+        for parameter in unused() if unused is not None else ():
+            parameter.requires_grad_(False)
