@@ -20,6 +20,7 @@ from ablab.contract.order import Input
 from ablab.contract.seeds import stream_seed
 from ablab.models.internvl import is_internvl, load_decoder, load_tower
 from ablab.models.source import set_source
+from ablab.models.vision.rotary2d import restore_rotary_2d
 from ablab.store.hub import lock_name
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def load_model(
         trusted = trust_remote_code or reference.trust_remote_code
         model = _stored(place, kind, config=config, trusted=trusted, options=options)
         set_source(model, place.text)
+    restore_rotary_2d(model)
     if quantization == "4bit":
         from ablab.models.quantization import quantize
 
