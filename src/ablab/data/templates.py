@@ -174,8 +174,13 @@ BY_MODEL_TYPE = {
 }
 
 
-def template_of(name: str, *, model_type: str) -> Template:
+def template_of(name: str, *, model_type: str, system: str | None = None) -> Template:
     """Return a template by its name; "auto" goes by the language model's type.
+
+    Args:
+        name: of the template.
+        model_type: transformers' name of the architecture.
+        system: sentence at the beginning instead of the template's own; "" is none.
 
     Raises:
         ConfigError: unknown name, or no template is known for the type.
@@ -188,7 +193,8 @@ def template_of(name: str, *, model_type: str) -> Template:
             )
     if name not in TEMPLATES:
         raise ConfigError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+    found = TEMPLATES[name]
+    return found if system is None or found.plain else replace(found, system=system)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

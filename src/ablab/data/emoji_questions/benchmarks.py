@@ -55,7 +55,7 @@ class Writer:
                 "imageId": name,
                 "question": asked.question,
                 "answer": asked.answer,
-                "types": {"detailed": asked.family},
+                "types": {"structural": asked.family},
             }
         _write(folder / "testdev_balanced_questions.json", found)
 

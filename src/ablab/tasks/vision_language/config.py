@@ -1,0 +1,465 @@
+"""What the vision-language task declares to the control plane: its sections, stages and metrics; no torch.
+
+The section `model` names a language model, an image tower and what connects them, `data` the sets of conversations.
+A pipeline trains in phases, each a stage of kind train with its own mixture, template and way to train each part. How
+that is computed is `task.py`'s; what makes a study of it unsound is `audits.py`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from ablab.contract.base import Strict, setting
+from ablab.contract.decoding import Decoding
+from ablab.contract.models import ModelReference, model_references
+from ablab.contract.registry import is_file_reference, nearest
+from ablab.contract.task import Complaint, DataReference, Metric, Sections, StageSpec, TaskSpec
+from ablab.contract.training import Train
+from ablab.tasks.vision_language.benchmarks import config as benchmarks
+
+#: Names of the generated question set (`ablab.data.emoji_questions`), checked against it by a test.
+GENERATED_SETS = ("captions", "captions-share", "instruct", "instruct-share", "texts", "val")
+#: Parts of the model that `parts` may name.
+PARTS = ("llm", "tower", "connector")
+#: Chat templates of `ablab.data.templates`, checked against them by a test.
+TEMPLATES = (
+    "auto", "llama", "vicuna", "phi", "stablelm", "qwen2", "qwen2-base", "gemma", "gemma-chat", "chatml", "plain",
+)  # fmt: skip
+Template = Literal[
+    "auto", "llama", "vicuna", "phi", "stablelm", "qwen2", "qwen2-base", "gemma", "gemma-chat", "chatml", "plain"
+]
+#: How a path says that a file is one the prepare stage wrote.
+PREPARED = "prepared:"
+#: Stage kinds that use the model on conversations.
+_USES = ("train", "evaluate", "probe", "cache")
+
+
+class Connector(Strict):
+    """What turns the tower's features into inputs of the language model."""
+
+    name: str = setting(
+        "mlp2x_gelu",
+        "identity, linear, mlpNx_gelu (N linear layers with GELU between), moe_mlp (a mixture of such), resampler "
+        "(queries that attend to the features), or file.py:Name of one's own.",
+    )
+    experts: int = setting(4, "Experts of moe_mlp.", ge=2)
+    active: int = setting(2, "Experts of moe_mlp that each feature uses.", ge=1)
+    balance: float = setting(0.01, "Weight of moe_mlp's load-balancing loss.", ge=0)
+    queries: int = setting(64, "Queries of the resampler: tokens an image becomes.", ge=1)
+    layers: int = setting(3, "Layers of the resampler.", ge=1)
+    heads: int = setting(8, "Attention heads of the resampler.", ge=1)
+
+    @property
+    def options(self) -> dict[str, int | float]:
+        """What the connector of this name takes beside its sizes."""
+        taken = {"moe_mlp": ("experts", "active", "balance"), "resampler": ("queries", "layers", "heads")}
+        return {name: getattr(self, name) for name in taken.get(self.name, ())}
+
+
+class Model(Strict):
+    """A language model that sees through a tower."""
+
+    llm: ModelReference = setting(..., "Causal language model of transformers.")
+    tower: ModelReference = setting(..., "Vision tower of transformers (CLIP, SigLIP, SigLIP2, DINOv2, ...).")
+    connector: Connector = setting(default_factory=Connector, description="Between the two.")
+    feature_layer: int = setting(
+        -2, "Hidden state of the tower that is used: -1 is the last layer's, -2 the one before; 0 the embeddings."
+    )
+    cls: Literal["auto", "drop", "keep"] = setting(
+        "auto", "The tower's CLS token, where it has one: auto drops it; a tower without one loses no patch."
+    )
+    sight: Literal["seen", "blind"] = setting(
+        "seen", "blind shows a picture of one colour instead of every image: a control that must fail."
+    )
+
+
+class DataSet(Strict):
+    """Conversations in LLaVA's JSON and the pictures they name."""
+
+    files: tuple[str, ...] = setting(
+        ..., "JSON or JSONL files, relative to the study; their content enters the key.", keyed=False
+    )
+    images: str | None = setting(
+        None, "Folder or tar file that image names start in; its content enters the key.", keyed=False
+    )
+    limit: int | None = setting(None, "Take the first N rows only.", ge=1)
+
+
+class Generated(Strict):
+    """Questions about pictures composed of the bundled emoji; things of the test are in no picture of training."""
+
+    captions: int = setting(
+        3000, "Rows of captions for pretraining, short and detailed ones of the same pictures.", ge=1
+    )
+    instruct: int = setting(4000, "Rows of instruction tuning.", ge=1)
+    val: int = setting(64, "Rows of the validation set.", ge=1)
+    test: int = setting(200, "Questions of each benchmark, or of a part of one.", ge=1)
+    korean: float = setting(0.25, "Share of Korean rows in training.", ge=0, le=1)
+    things: float = setting(1.0, "Share of all things that are used.", gt=0, le=1)
+    seed: int = setting(2357, "Seed of division and draws; the same for every seed of the study.", ge=0)
+
+
+class TrainedTokenizer(Strict):
+    """A byte-level BPE trained on all text of training, with the end tokens of every template."""
+
+    vocabulary: int = setting(2048, "Size, special tokens included.", ge=300, le=65536)
+
+
+class Data(Strict):
+    """The sets of conversations by name, and how they become tokens and pixels."""
+
+    sets: dict[str, DataSet] = setting(
+        default_factory=dict, description="Sets of one's own by name.", stages=("prepare",)
+    )
+    generated: Generated | None = setting(
+        None, f"Generated sets: {', '.join(GENERATED_SETS)}; and benchmarks.", stages=("prepare",)
+    )
+    tokenizer: TrainedTokenizer | None = setting(
+        None, "Train a tokenizer, for language models that are built here.", stages=("prepare",)
+    )
+    max_skipped: int = setting(
+        0, "Rows that may be left out because they are damaged or lack their image; each is reported.", ge=0,
+        stages=("prepare",),
+    )  # fmt: skip
+    check_images: Literal["open", "exists"] = setting(
+        "exists", "How pictures are checked beforehand: opened each, or only looked for.", stages=("prepare",)
+    )
+    validation: str | None = setting(None, "Set that validates; null takes rows of the mixture.", stages=_USES)
+    held_out: int = setting(
+        64, "Rows of the mixture kept from training to validate on, where no set is named.", ge=1, stages=_USES
+    )
+    aspect: Literal["pad", "square", "crop"] = setting(
+        "pad", "pad to a square with the mean colour, square (proportions lost), or crop the middle.", stages=_USES
+    )
+    max_length: int = setting(2048, "Tokens of a conversation, images included.", ge=8, unit="tokens", stages=_USES)
+    system: str | None = setting(
+        None,
+        "Sentence at the beginning of a conversation; null is the template's own, an empty text is none.",
+        stages=(*_USES, "language"),
+    )
+
+    @model_validator(mode="after")
+    def _something_to_read(self) -> Data:
+        if not self.sets and self.generated is None:
+            raise ValueError("give `sets` (your own files) or `generated` (questions about the bundled emoji)")
+        clash = sorted(set(self.sets) & set(GENERATED_SETS)) if self.generated is not None else []
+        if clash:
+            raise ValueError(f"sets {', '.join(clash)} are generated already; name yours otherwise")
+        if self.validation is not None and self.validation not in self.names:
+            raise ValueError(f"validation {self.validation!r} is no set; there are {', '.join(self.names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all sets."""
+        return (*self.sets, *(GENERATED_SETS if self.generated is not None else ()))
+
+
+class Prepare(Strict):
+    """Parameters of a prepare stage."""
+
+
+class Phase(Train):
+    """Parameters of a train stage: one phase, with its data and what of the model trains (`parts`)."""
+
+    mixture: dict[str, float] = setting(
+        ..., "Sets and how often each is seen in an epoch: 1 is once, 0.5 a seeded half.", min_length=1
+    )
+    template: Template = setting("auto", "Chat template; auto goes by the language model, plain is for captions.")
+    take: dict[str, str] = setting(
+        default_factory=dict,
+        description="Parts that start from another experiment's stage, which `needs` names: {connector: E04.pretrain}.",
+    )
+    grouped: bool = setting(True, "Batches of like length and equal number of images; false draws them at random.")
+    packing: bool = setting(
+        True, "Several conversations in one row, attention kept inside each; false pads them.", keyed=False
+    )
+    row_tokens: int | None = setting(
+        None, "Tokens of a packed row; null goes by the device.", ge=16, keyed=False, unit="tokens"
+    )
+    decoders: int = setting(2, "Threads that decode images.", ge=1, keyed=False)
+    supervise: Literal["answers", "all"] = setting(
+        "answers", "What is predicted: the assistant's words, or every word (of text only)."
+    )
+
+    @model_validator(mode="after")
+    def _parts_are_known(self) -> Phase:
+        for field, names in (("parts", self.parts), ("take", self.take)):
+            for name in names:
+                if name.partition(".")[0] not in (*PARTS, "all"):
+                    near = nearest(name, PARTS)
+                    hint = f"; did you mean {near}?" if near else ""
+                    raise ValueError(f"{field}: unknown part {name!r}{hint} Parts: {', '.join(PARTS)}, all")
+        negative = [name for name, share in self.mixture.items() if share <= 0]
+        if negative:
+            raise ValueError(f"mixture: shares must be above 0; {', '.join(negative)} is not")
+        return self
+
+
+class Language(Train):
+    """Parameters of a language stage: a small language model trained on texts, left as the artifact `model`."""
+
+    architecture: dict[str, Any] = setting(
+        ..., "Configuration by transformers' names, model_type included; the vocabulary is the tokenizer's."
+    )
+    mixture: dict[str, float] = setting(..., "Sets of text, as in a train stage.", min_length=1)
+    template: Template = setting("auto", "Chat template.")
+    max_length: int = setting(512, "Tokens of a text.", ge=8, unit="tokens")
+
+
+class Tower(Train):
+    """Parameters of a tower stage: a vision tower built small that learns what is where, left as artifact `model`."""
+
+    architecture: dict[str, Any] = setting(..., "Configuration by transformers' names, model_type included.")
+    mixture: dict[str, float] = setting(..., "Sets whose rows say what is in their pictures.", min_length=1)
+    least: int = setting(3, "A word is a label when at least so many pictures show it.", ge=1)
+
+
+class Cache(Strict):
+    """Parameters of a cache stage: the features of a tower that no later stage trains, computed once."""
+
+    mixture: dict[str, float] = setting(..., "Sets whose pictures are cached.", min_length=1)
+    dtype: Literal["fp32", "fp16"] = setting("fp32", "How features are kept.")
+    batch: int = setting(32, "Pictures at once.", ge=1, keyed=False)
+
+
+class Evaluate(benchmarks.BenchmarkSettings):
+    """Parameters of an evaluate stage: benchmarks from their official files.
+
+    A path that begins with `prepared:` names a file that the prepare stage wrote.
+    """
+
+    decoding: Decoding = setting(
+        default_factory=lambda: Decoding(max_new_tokens=64), description="How answers are made."
+    )
+    template: Template = setting("auto", "Chat template; the one that the model was trained with.")
+    batch: int = setting(16, "Answers at once.", ge=1, keyed=False)
+
+
+class Probe(Strict):
+    """Parameters of a probe stage: how much of a model's loss hangs on the images."""
+
+    set: str | None = setting(None, "Set that is measured; null takes the one that validates.")
+    template: Template = setting("auto", "Chat template; the one that the model was trained with.")
+    rows: int = setting(64, "Rows measured.", ge=2)
+    batch: int = setting(8, "Rows at once.", ge=1, keyed=False)
+
+
+def _data(sections: Sections) -> Data:
+    data = sections["data"]
+    assert isinstance(data, Data)
+    return data
+
+
+def _data_references(sections: Sections, _: Any) -> list[DataReference]:
+    """Return what the prepare stage reads from outside the store."""
+    data, found = _data(sections), []
+    for name, part in data.sets.items():
+        found += [
+            DataReference(kind="file", name=file, path=f"data.sets.{name}.files[{i}]")
+            for i, file in enumerate(part.files)
+        ]
+        if part.images is not None:
+            tar = part.images.endswith(".tar")
+            place = f"data.sets.{name}.images"
+            found.append(DataReference(kind="file" if tar else "folder", name=part.images, path=place))
+    if data.generated is not None:
+        found.append(DataReference(kind="bundled", name="emoji", path="data.generated"))
+    return found
+
+
+def _model_references(sections: Sections, _: Any) -> list[DataReference]:
+    """Return the models of the section `model` that come from outside the store."""
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return [*model_references(model.llm, path="model.llm"), *model_references(model.tower, path="model.tower")]
+
+
+def _evaluation_references(sections: Sections, parameters: Any) -> list[DataReference]:
+    """Return models and official files of an evaluation; those that the prepare stage wrote are its inputs."""
+    asked = benchmarks.references(parameters)
+    return [
+        *_model_references(sections, parameters),
+        *(reference for reference in asked if not reference.name.startswith(PREPARED)),
+    ]
+
+
+def _model_files(sections: Sections, _: Any) -> list[str]:
+    """Return the code file of a connector of one's own."""
+    model = sections["model"]
+    assert isinstance(model, Model)
+    name = model.connector.name
+    return [name.rpartition(":")[0]] if is_file_reference(name) else []
+
+
+def _evaluation_files(sections: Sections, parameters: Any) -> list[str]:
+    return [*_model_files(sections, parameters), *benchmarks.files(parameters)]
+
+
+def _check_mixture(sections: Sections, parameters: Any, needs: tuple[str, ...] | None) -> list[Complaint]:
+    """Return complaints about sets that are not there, and about parts that come from a stage nobody needs."""
+    names = _data(sections).names
+    found = [
+        Complaint(
+            path="mixture",
+            message=f"unknown set {name!r}; there are {', '.join(names)}",
+            suggestion=nearest(name, names),
+        )
+        for name in parameters.mixture
+        if name not in names
+    ]
+    for part, stage in getattr(parameters, "take", {}).items():
+        if needs is not None and stage.partition("@")[0] not in needs:
+            message = (
+                f"{part} is to come from {stage}, which `needs` does not name (needs: {', '.join(needs) or 'none'})"
+            )
+            found.append(Complaint(path="take", message=message, suggestion=nearest(stage, needs)))
+    return found
+
+
+def _couples(sections: Sections, _: Any) -> bool:
+    """Whether a loss couples samples: a balanced mixture counts experts over the whole batch."""
+    model = sections["model"]
+    return isinstance(model, Model) and model.connector.name == "moe_mlp" and model.connector.balance > 0
+
+
+def _steps(_: Sections, parameters: Any) -> int | None:
+    return parameters.steps if isinstance(parameters, Train) else None
+
+
+def _batch(_: Sections, parameters: Any) -> int | None:
+    return parameters.batch if isinstance(parameters, Train) else None
+
+
+_TASK = "ablab.tasks.vision_language"
+
+PREPARE = StageSpec(
+    kind="prepare",
+    parameters=Prepare,
+    sections=("data",),
+    seeded=False,
+    run="ablab.worker.stages.prepare:run",
+    accelerator=False,
+    references=_data_references,
+    summary="read, check and index conversations; generate questions and train a tokenizer where asked",
+)
+
+LANGUAGE = StageSpec(
+    kind="language",
+    parameters=Language,
+    sections=("data",),
+    seeded=False,
+    run=f"{_TASK}.stages:train_backbone",
+    code=f"{_TASK}.backbones:LanguageBackbone",
+    inputs=("prepare",),
+    steps=_steps,
+    effective_batch=_batch,
+    check=_check_mixture,
+    makes_checkpoints=True,
+    metrics=("train/loss", "val/loss"),
+    summary="train a small language model on texts, for arms to start from",
+)
+
+TOWER = StageSpec(
+    kind="tower",
+    parameters=Tower,
+    sections=("data",),
+    seeded=False,
+    run=f"{_TASK}.stages:train_backbone",
+    code=f"{_TASK}.backbones:TowerBackbone",
+    inputs=("prepare",),
+    steps=_steps,
+    effective_batch=_batch,
+    check=_check_mixture,
+    makes_checkpoints=True,
+    metrics=("train/loss", "val/loss", "val/recall"),
+    summary="train a small vision tower to say what is where, for arms to start from",
+)
+
+CACHE = StageSpec(
+    kind="cache",
+    parameters=Cache,
+    sections=("model", "data"),
+    seeded=False,
+    run=f"{_TASK}.stages:cache_features",
+    inputs=("prepare", "tower", "language"),
+    references=_model_references,
+    check=_check_mixture,
+    summary="compute the features of a frozen tower once, for all arms that use it so",
+)
+
+TRAIN = StageSpec(
+    kind="train",
+    parameters=Phase,
+    sections=("model", "data"),
+    run="ablab.worker.stages.train:run",
+    inputs=("prepare", "train", "cache", "tower", "language"),
+    references=_model_references,
+    files=_model_files,
+    couples=_couples,
+    steps=_steps,
+    effective_batch=_batch,
+    check=_check_mixture,
+    makes_checkpoints=True,
+    metrics=("train/loss", "val/loss"),
+    summary="train one phase: pretraining of the connector, instruction tuning",
+)
+
+EVALUATE = StageSpec(
+    kind="evaluate",
+    parameters=Evaluate,
+    sections=("model", "data"),
+    seeded=False,
+    run="ablab.worker.stages.evaluate:run",
+    inputs=("prepare", "train"),
+    references=_evaluation_references,
+    files=_evaluation_files,
+    yields=benchmarks.yields,
+    metrics=tuple(metric.name for metric in benchmarks.METRICS),
+    summary="ask benchmarks from their official files and mark the answers",
+)
+
+PROBE = StageSpec(
+    kind="probe",
+    parameters=Probe,
+    sections=("model", "data"),
+    seeded=False,
+    run=f"{_TASK}.stages:probe",
+    inputs=("prepare", "train"),
+    references=_model_references,
+    files=_model_files,
+    metrics=("probe/*",),
+    summary="loss with the right, a wrong and no image: how much a model looks",
+)
+
+SPEC = TaskSpec(
+    name="vision-language",
+    title="Vision-language models",
+    sections={"model": Model, "data": Data},
+    stages={spec.kind: spec for spec in (PREPARE, LANGUAGE, TOWER, CACHE, TRAIN, EVALUATE, PROBE)},
+    pipeline={"prepare": {}},
+    metrics=(
+        Metric(
+            name="*/loss",
+            direction="lower",
+            unit="nats",
+            description="Mean negative log-likelihood of a supervised token: total nats / supervised tokens.",
+        ),
+        Metric(
+            name="val/recall",
+            direction="higher",
+            description="Share of a picture's label words among as many highest-scored ones (towers).",
+        ),
+        Metric(
+            name="probe/*",
+            direction="higher",
+            unit="nats",
+            description="Loss a supervised token with another or no image, less that with the right one.",
+        ),
+        *benchmarks.METRICS,
+    ),
+    audits=f"{_TASK}.audits:AUDITS",
+    code=f"{_TASK}.task:VisionLanguage",
+)

@@ -1,0 +1,109 @@
+"""The evaluate stage: a trained model answers the questions of benchmarks, batched and with cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ablab.contract.context import Context
+from ablab.contract.result import Outcome
+from ablab.data.images import normalise
+from ablab.generation.decoding import generate
+from ablab.models.vision_language import VisionLanguageModel
+from ablab.tasks.vision_language.benchmarks.config import BenchmarkSource
+from ablab.tasks.vision_language.benchmarks.engine import evaluate_benchmarks
+from ablab.tasks.vision_language.benchmarks.protocol import Question
+from ablab.tasks.vision_language.config import PREPARED, Evaluate
+from ablab.tasks.vision_language.sets import QUESTIONS
+
+if TYPE_CHECKING:
+    from ablab.tasks.vision_language.task import VisionLanguage
+
+
+def evaluate(
+    code: VisionLanguage, model: nn.Module, parameters: Evaluate, context: Context, *, study_folder: str | None
+) -> Outcome:
+    """Ask every benchmark of the parameters and mark the answers.
+
+    Raises:
+        DataError, ConfigError, StopRequested: as `evaluate_benchmarks`.
+    """
+    assert isinstance(model, VisionLanguageModel)
+    answerer = Answerer(code, model, parameters)
+    asked = parameters
+    if any(PREPARED in (value or "") for one in parameters.benchmarks.values() for value in _paths(one)):
+        sources = {name: _found(source, code.artifacts) for name, source in parameters.benchmarks.items()}
+        asked = parameters.model_copy(update={"benchmarks": sources})
+    return evaluate_benchmarks(answerer, asked, context, study_folder=study_folder)
+
+
+def _paths(source: BenchmarkSource) -> tuple[str | None, ...]:
+    return source.questions, source.answers, source.images
+
+
+def _found(source: BenchmarkSource, artifacts: Path) -> BenchmarkSource:
+    """Return a source whose files are where the prepare stage wrote them."""
+    found = {
+        field: str(artifacts / QUESTIONS / value.removeprefix(PREPARED))
+        for field in ("questions", "answers", "images")
+        if (value := getattr(source, field)) is not None and value.startswith(PREPARED)
+    }
+    return source.model_copy(update=found)
+
+
+class Answerer:
+    """Answers questions in batches: images through the tower once, then generation with cache.
+
+    Args:
+        code: the task, for tokens and pixels.
+        model: on its device.
+        parameters: of the evaluate stage.
+    """
+
+    def __init__(self, code: VisionLanguage, model: VisionLanguageModel, parameters: Evaluate) -> None:
+        self._code, self._model, self._parameters = code, model, parameters
+        self._encoder = code.encoder()
+        self._device = next(model.parameters()).device
+
+    def __call__(self, questions: Sequence[Question]) -> list[str]:
+        """Return one text a question, in order."""
+        rows = [{"inputs_embeds": embedded} for embedded in self._embedded(questions)]
+        made = generate(
+            self._model,
+            rows,
+            decoding=self._parameters.decoding,
+            batch_size=self._parameters.batch,
+            pad_token_id=self._code.assembly.pad,
+            eos_token_id=self._encoder.end,
+            device=self._device,
+        )
+        return [self._encoder.decode(ids) for ids in made]
+
+    def _embedded(self, questions: Sequence[Question]) -> list[Tensor]:
+        """Return the inputs of the language model (T, D) for each question."""
+        size, found = self._parameters.batch, []
+        for low in range(0, len(questions), size):
+            part = questions[low : low + size]
+            counts = [len(question.images) for question in part]
+            seen = self._seen([picture for question in part for picture in question.images])
+            start = 0
+            for question, count in zip(part, counts, strict=True):
+                ids = torch.from_numpy(self._encoder.prompt(question.prompt, images=count)).to(self._device)
+                own = None if seen is None or not count else seen[start : start + count]
+                found.append(self._model.embed(ids[None], features=own)[0])
+                start += count
+        return found
+
+    def _seen(self, pictures: Sequence[Any]) -> Tensor | None:
+        """Return the tower's features of pictures (N, F, V)."""
+        if not pictures:
+            return None
+        framing = self._code.framing
+        frames = [framing.blank() if self._code.blind else framing.frame(one.open()) for one in pictures]
+        pixels = torch.stack([torch.from_numpy(frame) for frame in frames]).to(self._device)
+        features: Tensor = self._model.tower(normalise(pixels, framing))
+        return features

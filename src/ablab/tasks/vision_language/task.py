@@ -1,0 +1,249 @@
+"""The vision-language task for the loop: a model of three parts, packed conversations, the loss as a sum of nats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ablab.contract.base import Strict
+from ablab.contract.context import Context
+from ablab.contract.failure import ConfigError
+from ablab.contract.order import Input
+from ablab.contract.result import Outcome
+from ablab.data.images import Framing
+from ablab.data.templates import IGNORE, Encoder
+from ablab.models.vision_language import VisionLanguageModel
+from ablab.tasks.vision_language.assembly import Assembly
+from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
+from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Prepare
+from ablab.tasks.vision_language.features import FOLDER as FEATURES
+from ablab.tasks.vision_language.features import FeatureFile
+from ablab.tasks.vision_language.preparing import prepare
+from ablab.tasks.vision_language.sets import Mixture, open_sets, prepared_artifacts, reachable
+from ablab.training.inherit import continue_from, take_part
+from ablab.training.task import Batch, Losses
+
+#: Samples looked at for facts, and characters of the shown text.
+_LOOKED, _PREVIEW = 64, 400
+
+Section = TypeVar("Section", bound=Strict)
+
+
+class VisionLanguage:
+    """The compute-plane half of the task; built for one stage.
+
+    Args:
+        sections: `model` and `data`, typed.
+        inputs: finished runs the stage reads.
+        study_folder: where relative paths of the study start.
+        parameters: of the stage.
+        revisions: hub revisions of the study's lock file.
+    """
+
+    def __init__(
+        self,
+        sections: Mapping[str, Strict],
+        *,
+        inputs: Iterable[Input] = (),
+        study_folder: str | None = None,
+        parameters: Any = None,
+        revisions: Mapping[str, str] | None = None,
+    ) -> None:
+        self._sections, self._inputs, self._study_folder = sections, tuple(inputs), study_folder
+        self.parameters, self._revisions = parameters, dict(revisions or {})
+
+    @cached_property
+    def artifacts(self) -> Path:
+        """Artifacts of the prepare run."""
+        return prepared_artifacts(self._inputs)
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """What the section `model` names: configurations, tokenizer, image processor, and the model made of them."""
+        return Assembly(
+            self._section("model", Model),
+            inputs=reachable(self._inputs),
+            study_folder=self._study_folder,
+            revisions=self._revisions,
+        )
+
+    def model(self, *, seed: int) -> nn.Module:
+        """Build the model; a phase goes on from the phase before it, and takes parts from where `take` says.
+
+        Raises:
+            ConfigError: several phases could come before, or a part is taken from a stage that is no input.
+        """
+        model = self.assembly.build(seed=seed)
+        if not isinstance(self.parameters, Phase):
+            return model
+        taken = dict(self.parameters.take)
+        phases = [given for given in self._inputs if given.kind == "train"]
+        before = [given for given in phases if _named(given) not in taken.values()]
+        if len(before) > 1:
+            names = ", ".join(given.reference for given in before)
+            raise ConfigError(f"the phase could go on from {names}; say with `take` what comes from which")
+        for given in before:
+            continue_from(model, given)
+        for part, stage in taken.items():
+            take_part(model, self._phase(phases, stage), part)
+        return model
+
+    def _phase(self, phases: list[Input], stage: str) -> Input:
+        for given in phases:
+            if _named(given) == stage:
+                return given
+        names = ", ".join(given.reference for given in phases) or "none"
+        raise ConfigError(f"take: {stage} is no phase among the inputs ({names}); name it in `needs`")
+
+    def data(self, split: str) -> Conversations:
+        """Return what trains ("train") or validates ("val") the phase."""
+        assert isinstance(self.parameters, Phase)
+        return self.conversations(self._mixture(split), training=split == "train")
+
+    def conversations(self, mixture: Mixture, *, training: bool = False) -> Conversations:
+        """Return a mixture as tokens and pixels."""
+        parameters, data = self.parameters, self._section("data", Data)
+        phase = parameters if isinstance(parameters, Phase) else None
+        return Conversations(
+            mixture,
+            self.encoder(max_length=data.max_length),
+            self.framing,
+            batch=phase.batch if phase else 1,
+            grouped=phase.grouped if phase and training else False,
+            blind=self.blind,
+            decoders=phase.decoders if phase else 1,
+            cached=self._cached(),
+            everything=phase is not None and phase.supervise == "all",
+        )
+
+    @cached_property
+    def framing(self) -> Framing:
+        """How pictures become the tower's pixels."""
+        return self.assembly.framing(self._section("data", Data).aspect)
+
+    def encoder(self, *, max_length: int | None = None) -> Encoder:
+        """Return conversations to tokens, by the stage's template."""
+        system = self._section("data", Data).system
+        return self.assembly.encoder(self.parameters.template, max_length=max_length, system=system)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the model sees a picture of one colour instead of every image."""
+        return self._section("model", Model).sight == "blind"
+
+    def _mixture(self, split: str) -> Mixture:
+        section, shares = self._section("data", Data), self.parameters.mixture
+        if section.validation is None:
+            return Mixture(self._sets(shares), shares, held_out=section.held_out, part=split)
+        if split == "val":
+            return Mixture(self._sets([section.validation]), {section.validation: 1})
+        return Mixture(self._sets(shares), shares)
+
+    def _sets(self, names: Iterable[str]) -> Any:
+        return open_sets(self.artifacts, names, study_folder=self._study_folder)
+
+    def _cached(self) -> FeatureFile | None:
+        found = [given for given in self._inputs if given.kind == "cache"]
+        if not found or not isinstance(self.parameters, Phase):
+            return None
+        tower = self.parameters.parts.get("tower")
+        if tower is None or tower.mode != "frozen":
+            raise ConfigError(f"{found[0].reference} holds features of a frozen tower; set parts.tower.mode to frozen")
+        if self.blind:
+            raise ConfigError("a blind model looks at no cached features; leave the cache stage out of `needs`")
+        return FeatureFile(Path(found[0].path) / "artifacts" / FEATURES)
+
+    def rows(self, samples: list[Sample], device: torch.device) -> Rows:
+        """Return samples as the model is given them."""
+        phase = self.parameters if isinstance(self.parameters, Phase) else None
+        wanted = phase.row_tokens if phase else None
+        packing = phase.packing if phase else True
+        row_tokens = wanted or ROW_TOKENS.get(device.type, ROW_TOKENS["cuda"])
+        return collate(samples, pad=self.assembly.pad, row_tokens=row_tokens, packing=packing)
+
+    def losses(self, model: nn.Module, batch: Batch) -> Losses:
+        """Return the nats of the supervised tokens."""
+        assert isinstance(model, VisionLanguageModel)
+        rows = self.rows(batch["samples"], next(model.parameters()).device)
+        total = self.assembly.nats(model, rows, self.framing)
+        weight = float((rows.packed.labels != IGNORE).sum())
+        terms: dict[str, Tensor] = {"padding": torch.tensor(rows.packed.padding * weight)}
+        if model.training:
+            for name, value in model.auxiliary_losses().items():
+                # A mean beside a sum: it weighs as much as the tokens it stands beside.
+                total = total + value * weight
+                terms[name] = value.detach() * weight
+        return Losses(total=total, weight=weight, terms=terms)
+
+    def metrics(self, split: str, totals: Mapping[str, float], weight: float) -> dict[str, float]:
+        """Return the loss a supervised token."""
+        return {f"{split}/loss": totals["loss"] / weight}
+
+    def evaluate(self, model: nn.Module, parameters: Evaluate, context: Context) -> Outcome:
+        """Ask the benchmarks and mark the answers."""
+        from ablab.tasks.vision_language.evaluation import evaluate
+
+        return evaluate(self, model, parameters, context, study_folder=self._study_folder)
+
+    def prepare(self, parameters: Prepare, context: Context) -> Outcome:
+        """Write the sets of the section `data`."""
+        return prepare(self._section("data", Data), context)
+
+    def facts(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
+        """Return what is supervised, what truncation takes and how much is padding, of the first samples."""
+        data = self.data("train")
+        looked = [data.encoder.encode(rows.conversation(row)) for rows, row in map(data.mixture.place, _first(data))]
+        supervised = [one.targets for one in looked]
+        first = batch["samples"][0].encoded
+        wanted = [i for i in first.labels.tolist() if i != IGNORE]
+        rows = self.rows(batch["samples"], torch.device("cpu"))
+        lost = [one for one in looked if one.lost]
+        return {
+            "supervised.share": sum(supervised) / max(1, sum(map(len, looked))),
+            "supervised.none": sum(count == 0 for count in supervised),
+            "supervised.all": sum(count >= len(one) - 1 for count, one in zip(supervised, looked, strict=True)),
+            "supervised.preview": self.assembly.tokenizer.decode(wanted)[:_PREVIEW],
+            "samples.looked": len(looked),
+            "truncated.samples": len(lost),
+            "truncated.answers": sum(one.lost for one in looked)
+            / max(1, sum(supervised) + sum(o.lost for o in looked)),
+            "batch.text": _shown(self.assembly, first)[:_PREVIEW],
+            "batch.padding": rows.packed.padding,
+            "random.parts": self.assembly.random_parts(),
+            **{f"skipped.{one.name}": one.skipped for one in data.mixture.sets if one.skipped},
+        }
+
+    def _section(self, name: str, kind: type[Section]) -> Section:
+        section = self._sections[name]
+        assert isinstance(section, kind)
+        return section
+
+
+def _named(given: Input) -> str:
+    return given.reference.partition("@")[0]
+
+
+def _first(data: Conversations) -> list[int]:
+    step = max(1, data.samples // _LOOKED)
+    return list(range(0, data.samples, step))[:_LOOKED]
+
+
+def _shown(assembly: Assembly, one: Any) -> str:
+    """Return a sample's text with each image as one mark."""
+    text: list[str] = []
+    ids: list[int] = []
+    for token in [*one.ids.tolist(), None]:
+        if token is None or token == assembly.image_token:
+            if ids:
+                text.append(assembly.tokenizer.decode(ids))
+                ids = []
+            if token is not None and (not text or text[-1] != "<image>"):
+                text.append("<image>")
+        else:
+            ids.append(token)
+    return "".join(text)
