@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ablab.contract.failure import ConfigError
-from ablab.data.generated_dialogues import LANGUAGES, Split, generate_dialogues, load_scenes, splits
+from ablab.data.generated_dialogues import LANGUAGES, Split, generate_dialogues, load_scenes
 from ablab.data.korean import PARTICLES, with_particle
 from ablab.metrics.rouge import corpus_rouge
 from ablab.metrics.text_tokens import words
@@ -33,7 +33,7 @@ def test_rows_are_a_function_of_seed_and_number() -> None:
 
 def test_rows_have_the_form_of_the_task() -> None:
     people = set()
-    for row in itertools.chain(rows_of("train"), rows_of("test"), rows_of("pretraining")):
+    for row in itertools.chain(rows_of("train"), rows_of("test")):
         turns = row["dialogue"].split("\n")
         assert all(re.match(r"#Person\d#: \S", turn) for turn in turns)
         speakers = [SPEAKER.match(turn)[1] for turn in turns]  # type: ignore[index]
@@ -105,22 +105,6 @@ def _visits(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
             assert len(story) == 4, (story, text)
             found.add(story)
     return found
-
-
-def test_pretraining_tells_of_other_topics() -> None:
-    before = {row["topic"] for row in rows_of("pretraining")}
-    topics = {row["topic"] for split in ("train", "val", "test") for row in rows_of(split)}  # type: ignore[arg-type]
-    assert len(before) == 14
-    assert len(topics) == 16
-    assert not before & topics
-
-
-def test_the_corpus_is_the_same_every_time_and_has_its_size() -> None:
-    made = splits(language="ko", size=40)
-    assert {name: len(rows) for name, rows in made.items()} == {"train": 40, "val": 24, "test": 24, "pretraining": 80}
-    assert splits(language="ko", size=40) == made
-    assert all(row.id.startswith("ko-") and len(row.summaries) == 3 for rows in made.values() for row in rows)
-    assert splits(size=60)["train"][:1] == made["train"][:1]
 
 
 def test_both_languages_tell_the_same_scenes() -> None:
