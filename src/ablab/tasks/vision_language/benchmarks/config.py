@@ -59,6 +59,14 @@ class JudgeSettings(Strict):
     parallel: int = setting(4, "Judgements asked at once.", ge=1, keyed=False)
 
 
+class LmmsEval(Strict):
+    """Tasks that lmms-eval asks and scores, if it is installed; its numbers stand under lmms-eval/."""
+
+    tasks: tuple[str, ...] = setting(..., "Its tasks by name (textvqa_val, mmbench_ko_dev, ...).", min_length=1)
+    folder: str | None = setting(None, "Folder of tasks of one's own, in its YAML.")
+    limit: int | None = setting(None, "Ask only the first questions of each task.", ge=1)
+
+
 class BenchmarkSettings(Strict):
     """Parameters of an evaluation on benchmarks."""
 
@@ -68,7 +76,7 @@ class BenchmarkSettings(Strict):
     judge: JudgeSettings | None = setting(
         None, "Judge of the judged benchmarks; without one their numbers are missing."
     )
-    backend: Literal["ablab", "lmms-eval"] = setting("ablab", "What asks and scores: Ablab, or lmms-eval if installed.")
+    lmms_eval: LmmsEval | None = setting(None, "A second back end beside Ablab's own scores.")
     chunk: int = setting(256, "Questions generated between two savings of the answers.", ge=1, keyed=False)
     shown: int = setting(3, "Examples of each benchmark shown in the report.", ge=0)
 
@@ -115,7 +123,8 @@ def yields(settings: Any) -> tuple[str, ...] | None:
     if len(found) < len(settings.benchmarks):
         return None
     own = [pattern for title in found.values() for pattern in (title, f"{title}/*")]
-    return tuple(dict.fromkeys([*own, "average/*"]))
+    second = ["lmms-eval/*"] if settings.lmms_eval is not None else []
+    return tuple(dict.fromkeys([*own, "average/*", *second]))
 
 
 #: Definitions of every metric, for a task's `TaskSpec.metrics`.
@@ -126,6 +135,7 @@ METRICS: tuple[Metric, ...] = (
         for entry in ENTRIES.values()
         for name in (entry.title, f"{entry.title}/*")
     ),
+    Metric(name="lmms-eval/*", direction="higher", description="A task and metric of lmms-eval, as it defines them."),
     *(
         Metric(name=f"average/{part}", direction="higher", unit="%", description=f"Mean of the {text} benchmarks.")
         for part, text in (

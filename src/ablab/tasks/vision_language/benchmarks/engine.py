@@ -21,6 +21,7 @@ from ablab.tasks.vision_language.benchmarks import keeping
 from ablab.tasks.vision_language.benchmarks.averages import averages
 from ablab.tasks.vision_language.benchmarks.catalogue import ENTRIES, find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSettings, BenchmarkSource, JudgeSettings
+from ablab.tasks.vision_language.benchmarks.lmms_eval import evaluate_with_lmms_eval
 from ablab.tasks.vision_language.benchmarks.marking import mark_all
 from ablab.tasks.vision_language.benchmarks.protocol import Benchmark, Files, Generate, Judge, Marked, Question
 
@@ -83,6 +84,11 @@ def evaluate_benchmarks(
         files = locate(source, study_folder, context.order.revisions)
         asked.append(ask(key, benchmark, files, source, generate, settings, context, judge))
     made = outcome(asked, context)
+    if settings.lmms_eval is not None:
+        made = joined(
+            made,
+            evaluate_with_lmms_eval(generate, settings.lmms_eval, chunk=settings.chunk, study_folder=study_folder),
+        )
     if judge is not None and judge.failures:
         return made.model_copy(update={"facts": made.facts | {"judge.failures": dict(judge.failures)}})
     return made
@@ -248,6 +254,17 @@ def outcome(asked: Sequence[Asked], context: Context) -> Outcome:
         artifacts[f"{path.parent.name}.{path.name}"] = path.relative_to(context.folder).as_posix()
     evaluations = (Evaluation(name="benchmarks", tables=(_table(asked),)), *map(_evaluation, asked))
     return Outcome(metrics=metrics, facts=facts, artifacts=artifacts, evaluations=evaluations)
+
+
+def joined(one: Outcome, other: Outcome) -> Outcome:
+    """Return what two evaluations found, as one."""
+    return one.model_copy(
+        update={
+            "metrics": one.metrics | other.metrics,
+            "facts": one.facts | other.facts,
+            "evaluations": (*one.evaluations, *other.evaluations),
+        }
+    )
 
 
 def _parts(name: str, marked: Sequence[Marked]) -> tuple[str, ...]:
