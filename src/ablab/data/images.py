@@ -61,6 +61,15 @@ class ImageSource:
         else:
             yield from sorted(self._members())
 
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the name and the encoded bytes of every file."""
+        if self.root.is_dir():
+            for path in self.root.rglob("*"):
+                if path.is_file():
+                    yield path.relative_to(self.root).as_posix(), path.stat().st_size
+        else:
+            yield from ((name, place[1]) for name, place in self._members().items())
+
     def read(self, name: str) -> bytes:
         """Return the encoded bytes of a picture.
 

@@ -76,6 +76,10 @@ def _compare(a: Any, b: Any, path: str, kind: str | None, keyed: bool, found: Di
     """Note the differences of two typed blocks; blocks of different types are compared field by field all the same."""
     if a is b:
         return
+    if isinstance(a, Mapping) and isinstance(b, Mapping) and _holds_blocks(a, b):
+        for name in dict.fromkeys((*a, *b)):
+            _compare(a.get(name, ABSENT), b.get(name, ABSENT), f"{path}.{name}", kind, keyed, found)
+        return
     if not (isinstance(a, BaseModel) and isinstance(b, BaseModel)):
         if plain(a) != plain(b) or (type(a) is not type(b) and isinstance(a, BaseModel) != isinstance(b, BaseModel)):
             found[path] = (plain(a), plain(b))
@@ -86,6 +90,11 @@ def _compare(a: Any, b: Any, path: str, kind: str | None, keyed: bool, found: Di
             continue
         inner = f"{path}.{field.alias or name if field is not None else name}"
         _compare(getattr(a, name, ABSENT), getattr(b, name, ABSENT), inner, kind, keyed, found)
+
+
+def _holds_blocks(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Tell whether mappings hold blocks by a name of the user's (parts of a model), to be compared one by one."""
+    return any(isinstance(value, BaseModel) for value in (*a.values(), *b.values()))
 
 
 def _names(a: BaseModel, b: BaseModel) -> Iterator[str]:

@@ -36,6 +36,14 @@ PREPARED = "prepared:"
 _USES = ("train", "evaluate", "probe", "cache")
 
 
+def without_null(given: Any, field: str) -> Any:
+    """Return raw parameters without the entries of a mapping that are null: how a profile takes one away."""
+    if not isinstance(given, dict) or not isinstance(given.get(field), dict):
+        return given
+    kept = {name: value for name, value in given[field].items() if value is not None}
+    return {**given, field: kept}
+
+
 class Connector(Strict):
     """What turns the tower's features into inputs of the language model."""
 
@@ -140,6 +148,11 @@ class Data(Strict):
         stages=(*_USES, "language"),
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        return without_null(given, "sets")
+
     @model_validator(mode="after")
     def _something_to_read(self) -> Data:
         if not self.sets and self.generated is None:
@@ -165,7 +178,7 @@ class Phase(Train):
     """Parameters of a train stage: one phase, with its data and what of the model trains (`parts`)."""
 
     mixture: dict[str, float] = setting(
-        ..., "Sets and how often each is seen in an epoch: 1 is once, 0.5 a seeded half.", min_length=1
+        ..., "Sets and how often each is seen in an epoch: 1 is once, 0.5 a seeded half, null not at all.", min_length=1
     )
     template: Template = setting("auto", "Chat template; auto goes by the language model, plain is for captions.")
     take: dict[str, str] = setting(
@@ -183,6 +196,11 @@ class Phase(Train):
     supervise: Literal["answers", "all"] = setting(
         "answers", "What is predicted: the assistant's words, or every word (of text only)."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        return without_null(without_null(without_null(given, "mixture"), "take"), "parts")
 
     @model_validator(mode="after")
     def _parts_are_known(self) -> Phase:
@@ -231,11 +249,17 @@ class Evaluate(benchmarks.BenchmarkSettings):
     A path that begins with `prepared:` names a file that the prepare stage wrote.
     """
 
+    overlap: bool = setting(True, "Look for the benchmarks' pictures and questions in the training sets.")
     decoding: Decoding = setting(
         default_factory=lambda: Decoding(max_new_tokens=64), description="How answers are made."
     )
     template: Template = setting("auto", "Chat template; the one that the model was trained with.")
     batch: int = setting(16, "Answers at once.", ge=1, keyed=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        return without_null(given, "benchmarks")
 
 
 class Probe(Strict):

@@ -14,11 +14,13 @@ from ablab.contract.result import Outcome
 from ablab.data.images import normalise
 from ablab.generation.decoding import generate
 from ablab.models.vision_language import VisionLanguageModel
+from ablab.tasks.vision_language.benchmarks.catalogue import find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSource
-from ablab.tasks.vision_language.benchmarks.engine import evaluate_benchmarks
+from ablab.tasks.vision_language.benchmarks.engine import evaluate_benchmarks, locate
 from ablab.tasks.vision_language.benchmarks.protocol import Question
 from ablab.tasks.vision_language.config import PREPARED, Evaluate
-from ablab.tasks.vision_language.sets import QUESTIONS
+from ablab.tasks.vision_language.overlap import Seen, overlaps, training_sets
+from ablab.tasks.vision_language.sets import QUESTIONS, open_sets, reachable
 
 if TYPE_CHECKING:
     from ablab.tasks.vision_language.task import VisionLanguage
@@ -34,15 +36,26 @@ def evaluate(
     """
     assert isinstance(model, VisionLanguageModel)
     answerer = Answerer(code, model, parameters)
-    asked = parameters
-    if any(PREPARED in (value or "") for one in parameters.benchmarks.values() for value in _paths(one)):
-        sources = {name: _found(source, code.artifacts) for name, source in parameters.benchmarks.items()}
-        asked = parameters.model_copy(update={"benchmarks": sources})
-    return evaluate_benchmarks(answerer, asked, context, study_folder=study_folder)
+    sources = {name: _found(source, code.artifacts) for name, source in parameters.benchmarks.items()}
+    asked = parameters.model_copy(update={"benchmarks": sources})
+    outcome = evaluate_benchmarks(answerer, asked, context, study_folder=study_folder)
+    if not parameters.overlap:
+        return outcome
+    facts = in_training(code, asked, context, study_folder=study_folder)
+    return outcome.model_copy(update={"facts": outcome.facts | facts})
 
 
-def _paths(source: BenchmarkSource) -> tuple[str | None, ...]:
-    return source.questions, source.answers, source.images
+def in_training(
+    code: VisionLanguage, parameters: Evaluate, context: Context, *, study_folder: str | None
+) -> dict[str, object]:
+    """Return how many pictures and questions of each benchmark the sets hold that the model was trained on."""
+    phases = [Path(given.path) for given in reachable(context.order.inputs) if given.kind == "train"]
+    sets = open_sets(code.artifacts, training_sets(phases), study_folder=study_folder)
+    seen = Seen()
+    for name, source in parameters.benchmarks.items():
+        benchmark = find_benchmark(source.benchmark or name, folder=study_folder)
+        seen.add(name, benchmark.read(locate(source, study_folder, context.order.revisions)))
+    return dict(overlaps(seen, list(sets.values())))
 
 
 def _found(source: BenchmarkSource, artifacts: Path) -> BenchmarkSource:
