@@ -60,7 +60,7 @@ def sized(parameters: Any, order: Order) -> Any:
 
 def weights_of(order: Order) -> tuple[Input, Path]:
     """Return the input whose weights are judged, and the folder of its checkpoint, or of a command's output."""
-    found = [given for given in order.inputs if (RunFolder(given.path).checkpoints / INDEX).is_file()]
+    found = _newest([given for given in order.inputs if (RunFolder(given.path).checkpoints / INDEX).is_file()])
     made = [(given, file) for given in order.inputs if given.kind == "command" for file in _weight_files(given)]
     if not found and len(made) == 1:
         return made[0]
@@ -71,6 +71,13 @@ def weights_of(order: Order) -> tuple[Input, Path]:
             f"is {MODEL}), found {len(found) + len(made)}; its inputs: {given}; correct its `needs`"
         )
     return found[0], find(RunFolder(found[0].path).checkpoints, found[0].checkpoint)
+
+
+def _newest(found: list[Input]) -> list[Input]:
+    """Return the inputs that no other one of them was made from: a backbone stands behind what was trained on it."""
+    orders = [RunFolder(given.path).read_order() for given in found]
+    behind = {before.key for order in orders if order is not None for before in order.inputs}
+    return [given for given in found if given.key not in behind]
 
 
 def _weight_files(given: Input) -> list[Path]:

@@ -1,0 +1,428 @@
+"""What the summarisation task declares to the control plane: sections, stages and metrics; no torch.
+
+`model` says what is trained, `data` which dialogues, `input` what of a dialogue the model sees, `pretraining` how a
+backbone that no hub offers is made first. What makes such a study unsound is `audits.py`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from ablab.contract.base import Strict, setting
+from ablab.contract.decoding import Decoding, DecodingSweep
+from ablab.contract.models import ModelReference, model_references
+from ablab.contract.registry import is_file_reference
+from ablab.contract.task import DataReference, Metric, Sections, StageSpec, TaskSpec
+from ablab.contract.training import Train
+
+Split = Literal["val", "test", "train", "submission"]
+
+#: Speakers and personal data as the public Korean and English sets mask them.
+TAGS = (
+    *(f"#Person{number}#" for number in range(1, 8)),
+    "#PhoneNumber#",
+    "#Address#",
+    "#DateOfBirth#",
+    "#PassportNumber#",
+    "#SSN#",
+    "#CardNumber#",
+    "#CarNumber#",
+    "#Email#",
+)
+#: Names of data the package makes itself.
+GENERATED = "generated"
+
+
+class Model(Strict):
+    """The summariser: any encoder-decoder of transformers, or a decoder-only language model with a prompt."""
+
+    checkpoint: ModelReference = setting(
+        ...,
+        "Hub name, folder, or {config: {model_type: mt5, ...}} built small and random; width, layers, heads, "
+        "feedforward and positions may stand there for what the architecture calls them.",
+    )
+    kind: Literal["seq2seq", "causal"] = setting(
+        "seq2seq", "seq2seq: an encoder-decoder (mT5, T5, BART, mBART); causal: a decoder-only language model."
+    )
+    new_tokens: Literal["trained", "frozen"] = setting(
+        "trained",
+        "Rows of tokens that are added to the checkpoint's vocabulary: trained beside adapters, or left as drawn.",
+        stages=("train", "evaluate", "decode-sweep"),
+    )
+    dropout: float | None = setting(None, "Dropout instead of the configuration's own.", ge=0, lt=1)
+    accelerator: str = setting(
+        "none", "none, or the name of a library that replaces the training step; it must apply to the architecture."
+    )
+
+
+class Splits(Strict):
+    """How rows are divided where a split has no files of its own."""
+
+    validation: float = setting(0.05, "Share of the dialogues for validation.", ge=0, lt=1)
+    test: float = setting(0.05, "Share of the dialogues for test.", ge=0, lt=1)
+    seed: int = setting(2357, "Seed of the division; the same for every seed of the study.", ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Splits:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave nothing to train on")
+        return self
+
+
+class Fields(Strict):
+    """Names of columns."""
+
+    id: str = setting("fname", "Id of a row; rows without one count from 1.")
+    dialogue: str = setting("dialogue", "The dialogue, turns separated by newlines.")
+    summaries: tuple[str, ...] = setting(
+        ("summary",), "Reference summaries: one column or several; a column may hold a list.", min_length=1
+    )
+    topic: str = setting("topic", "Topic of a row; may be missing.")
+
+
+class Tokenizer(Strict):
+    """Whose tokens: the checkpoint's own, or a tokenizer trained on the train split."""
+
+    name: Literal["checkpoint", "unigram", "bpe"] = setting(
+        "checkpoint", "checkpoint: the model's own; unigram or bpe: trained by the prepare stage."
+    )
+    vocabulary: int | None = setting(None, "Size of a trained vocabulary, special tokens included.", ge=64, le=65536)
+
+    @model_validator(mode="after")
+    def _vocabulary_fits(self) -> Tokenizer:
+        if (self.name == "checkpoint") != (self.vocabulary is None):
+            raise ValueError("vocabulary belongs to a trained tokenizer (unigram, bpe), which needs it")
+        return self
+
+
+class Data(Strict):
+    """The dialogues, their cleaning, division and special tokens."""
+
+    source: str = setting(
+        ..., "generated (bilingual task dialogues of the package's own), files, or a hub data set as owner/name."
+    )
+    files: tuple[str, ...] = setting((), "CSV or JSONL files of the train split, with source: files.", keyed=False)
+    validation_files: tuple[str, ...] = setting((), "Files of the validation split.", keyed=False)
+    test_files: tuple[str, ...] = setting((), "Files of the test split.", keyed=False)
+    submission_files: tuple[str, ...] = setting(
+        (), "Files without summaries, for which summaries are written and handed in.", keyed=False
+    )
+    subset: str | None = setting(None, "Configuration of a hub data set.")
+    language: Literal["ko", "en", "both"] = setting("both", "Languages of generated dialogues.")
+    size: int | None = setting(
+        None, "Generated dialogues to train on; a tenth of them are made for validation and for test each.", ge=8
+    )
+    fields: Fields = setting(default_factory=Fields, description="Names of columns.")
+    splits: Splits = setting(default_factory=Splits, description="Division of what has no split of its own.")
+    cleaning: tuple[Literal["whitespace", "noise", "filler"], ...] = setting(
+        ("whitespace",), "Rules applied to dialogues in order: whitespace, noise (ㅋㅋ, !!!), filler (음, um)."
+    )
+    tags: tuple[str, ...] = setting(TAGS, "Speakers and personal data that are one token each.")
+    tokenizer: Tokenizer = setting(default_factory=Tokenizer, description="Whose tokens.")
+    overlap: Literal["keep", "drop"] = setting(
+        "keep", "drop takes dialogues of validation and test out of train; kept ones are an audit's error."
+    )
+    max_dialogues: int | None = setting(None, "Read no more rows than this of each split.", ge=1)
+    pretraining_topics: tuple[str, ...] = setting(
+        (), "Dialogues of these topics (fnmatch patterns) are for a pretrain stage only, and in no other split."
+    )
+
+    @model_validator(mode="after")
+    def _source_is_known(self) -> Data:
+        if self.source not in (GENERATED, "files") and "/" not in self.source:
+            raise ValueError(f"unknown source {self.source!r}; known: generated, files, or a hub id owner/name")
+        given = (*self.files, *self.validation_files, *self.test_files, *self.submission_files)
+        if (self.source == "files") != bool(self.files) or (given and self.source != "files"):
+            raise ValueError("give `files` (and files of other splits) with `source: files`, and only then")
+        if self.subset is not None and "/" not in self.source:
+            raise ValueError(f"subset belongs to a hub data set given as owner/name; source is {self.source}")
+        if (self.size is None) == (self.source == GENERATED):
+            raise ValueError("size belongs to source: generated, which needs it; max_dialogues reads fewer rows")
+        return self
+
+    @property
+    def hub(self) -> bool:
+        """Whether the source is a data set of the hub."""
+        return self.source not in (GENERATED, "files")
+
+
+class Input(Strict):
+    """What the model is shown of a dialogue, in tokens of its own, special ones included."""
+
+    prefix: str = setting("", "Text before the dialogue.")
+    suffix: str | None = setting(
+        None, "Text between dialogue and summary; null is nothing, and a line 'Summary:' for a causal model."
+    )
+    encoder_length: int = setting(512, "Most tokens of prefix, dialogue and suffix.", ge=8, unit="tokens")
+    decoder_length: int = setting(128, "Most tokens of a summary in training.", ge=4, unit="tokens")
+
+
+class Pretraining(Strict):
+    """How a backbone is made in place of a checkpoint of the hub.
+
+    It learns to mend turns of the train split's dialogues, summaries unseen (Lewis et al. 2020: text infilling), and to
+    summarise dialogues of other topics (`data.pretraining_topics`).
+    """
+
+    masked: float = setting(0.3, "Share of words that are masked in turns to mend; 0 mends nothing.", ge=0, lt=1)
+    turns: int = setting(3, "Turns of a piece to mend.", ge=1)
+
+    encoder_length: int = setting(256, "Most tokens of a dialogue.", ge=8, unit="tokens")
+    decoder_length: int = setting(64, "Most tokens of a summary.", ge=4, unit="tokens")
+
+
+class Prepare(Strict):
+    """Parameters of a prepare stage."""
+
+
+class Batching(Strict):
+    """How samples are put together."""
+
+    group: bool = setting(True, "Steps hold dialogues of similar length; false mixes lengths.")
+    tokens: int | None = setting(
+        None,
+        "Most tokens of a micro-batch, padding included: a step is cut into as many as it needs; null is by samples.",
+        ge=64,
+        keyed=False,
+        unit="tokens",
+    )
+
+
+class TrainSummaries(Train):
+    """Parameters of a train stage: the loop's, and how targets and batches are made."""
+
+    label_smoothing: float = setting(0.0, "Share of the target spread over the vocabulary (Szegedy 2016).", ge=0, lt=1)
+    batching: Batching = setting(default_factory=Batching, description="How samples are put together.")
+
+
+class Rouge(Strict):
+    """How summaries are scored."""
+
+    tokenizer: str = setting(
+        "korean",
+        "korean: morphemes by kiwipiepy, tags protected; words: by whitespace and punctuation; characters; ascii: "
+        "letters a-z and digits only, as the common default does.",
+    )
+    also: tuple[str, ...] = setting(
+        (), "More tokenizers to score by, as rouge1_<name>, ...: numbers elsewhere are often by whitespace words."
+    )
+    references: Literal["mean", "max"] = setting("mean", "What becomes of several references' scores.")
+    samples: int = setting(1000, "Bootstrap samples of the intervals over examples.", ge=0)
+
+
+class Evaluate(Strict):
+    """Parameters of an evaluate stage: summaries are generated, scored and handed in."""
+
+    split: Split = setting("test", "Split to summarise and score; submission has no references, and yields no scores.")
+    submit: bool = setting(
+        True,
+        "Also summarise the split submission where the data has it; submission.csv is of that split, else of this.",
+    )
+    decoding: Decoding = setting(
+        default_factory=Decoding, description="How summaries are generated; a decode-sweep that is needed decides it."
+    )
+    rouge: Rouge = setting(default_factory=Rouge, description="How summaries are scored.")
+    batch: int = setting(64, "Dialogues generated at once.", ge=1, keyed=False)
+    batch_tokens: int | None = setting(None, "Most tokens at once: inputs, and beams x outputs.", ge=64, keyed=False)
+    examples: int = setting(3, "Best and worst examples shown.", ge=0)
+
+
+class DecodeSweep(DecodingSweep):
+    """Parameters of a decode-sweep stage: the decoding is chosen on a split that no verdict is given on."""
+
+    split: Literal["val", "train"] = setting("val", "Split the decodings are compared on.")
+    metric: Literal["score", "rouge1", "rouge2", "rougeL"] = setting("score", "What the best decoding has most of.")
+    rouge: Rouge = setting(default_factory=Rouge, description="How summaries are scored.")
+    dialogues: int | None = setting(None, "Summarise the first N dialogues of the split; null takes all.", ge=1)
+    batch: int = setting(64, "Dialogues generated at once.", ge=1, keyed=False)
+    batch_tokens: int | None = setting(None, "Most tokens at once: inputs, and beams x outputs.", ge=64, keyed=False)
+
+
+class Baseline(Strict):
+    """Parameters of a baseline stage: summaries without a model."""
+
+    method: Literal["lead", "copy"] = setting("lead", "lead: the first `turns` turns; copy: the whole dialogue.")
+    turns: int = setting(3, "Turns of lead.", ge=1)
+    split: Literal["val", "test", "train"] = setting("test", "Split to summarise.")
+    rouge: Rouge = setting(default_factory=Rouge, description="How summaries are scored.")
+    examples: int = setting(3, "Best and worst examples shown.", ge=0)
+
+
+def _data_references(sections: Sections, _: Any) -> list[DataReference]:
+    """Return what a prepare stage reads from outside the store."""
+    data = sections["data"]
+    assert isinstance(data, Data)
+    if data.hub:
+        return [DataReference(kind="hub", name=data.source, path="data.source")]
+    given = {name: getattr(data, name) for name in ("files", "validation_files", "test_files", "submission_files")}
+    return [
+        DataReference(kind="file", name=name, path=f"data.{field}[{index}]")
+        for field, names in given.items()
+        for index, name in enumerate(names)
+    ]
+
+
+def _model_references(sections: Sections, _: Any) -> list[DataReference]:
+    """Return the checkpoint a stage reads."""
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return model_references(model.checkpoint, path="model.checkpoint")
+
+
+def _steps(_: Sections, parameters: Any) -> int | None:
+    return parameters.steps if isinstance(parameters, Train) else None
+
+
+def _batch(_: Sections, parameters: Any) -> int | None:
+    return parameters.batch if isinstance(parameters, Train) else None
+
+
+def _rouge_files(_: Sections, parameters: Any) -> list[str]:
+    """Return the code files of ROUGE tokenizers of one's own."""
+    names = (parameters.rouge.tokenizer, *parameters.rouge.also)
+    return [name.rpartition(":")[0] for name in names if is_file_reference(name)]
+
+
+#: Metrics of a split that was summarised.
+_SCORES = (
+    "*/rouge1", "*/rouge2", "*/rougeL", "*/score", "*/rouge1_*", "*/rouge2_*", "*/rougeL_*", "*/score_*", "*/length",
+    "*/empty",
+)  # fmt: skip
+_LOSSES = ("train/loss", "val/loss", "val/perplexity", "val/accuracy")
+
+PREPARE = StageSpec(
+    kind="prepare",
+    parameters=Prepare,
+    sections=("data",),
+    seeded=False,
+    run="ablab.worker.stages.prepare:run",
+    accelerator=False,
+    references=_data_references,
+    summary="read, clean and divide the dialogues; train a tokenizer where one is asked for",
+)
+
+PRETRAIN = StageSpec(
+    kind="pretrain",
+    parameters=TrainSummaries,
+    sections=("model", "pretraining"),
+    seeded=False,
+    run="ablab.worker.stages.train:run",
+    inputs=("prepare",),
+    references=_model_references,
+    steps=_steps,
+    effective_batch=_batch,
+    makes_checkpoints=True,
+    metrics=_LOSSES,
+    summary="make a backbone on dialogues of other topics, once for all arms and seeds",
+)
+
+TRAIN = StageSpec(
+    kind="train",
+    parameters=TrainSummaries,
+    sections=("model", "input"),
+    run="ablab.worker.stages.train:run",
+    inputs=("prepare", "pretrain"),
+    references=_model_references,
+    steps=_steps,
+    effective_batch=_batch,
+    makes_checkpoints=True,
+    metrics=_LOSSES,
+    summary="fine-tune on summaries, whole or through adapters",
+)
+
+EVALUATE = StageSpec(
+    kind="evaluate",
+    parameters=Evaluate,
+    sections=("model", "input"),
+    seeded=False,
+    run="ablab.worker.stages.evaluate:run",
+    inputs=("prepare", "pretrain", "train", "decode-sweep"),
+    references=_model_references,
+    files=_rouge_files,
+    metrics=_SCORES,
+    summary="generate summaries of a split, score them by ROUGE, write the submission",
+)
+
+DECODE_SWEEP = StageSpec(
+    kind="decode-sweep",
+    parameters=DecodeSweep,
+    sections=("model", "input"),
+    seeded=False,
+    run="ablab.worker.stages.evaluate:run",
+    inputs=("prepare", "pretrain", "train"),
+    references=_model_references,
+    files=_rouge_files,
+    metrics=_SCORES,
+    summary="choose a decoding on the validation split, without training again",
+)
+
+BASELINE = StageSpec(
+    kind="baseline",
+    parameters=Baseline,
+    seeded=False,
+    run="ablab.tasks.summarization.baselines:run",
+    inputs=("prepare",),
+    accelerator=False,
+    files=_rouge_files,
+    metrics=_SCORES,
+    summary="summaries without a model: the first turns, or the whole dialogue",
+)
+
+SPEC = TaskSpec(
+    name="summarization",
+    title="Summarisation",
+    sections={"model": Model, "data": Data, "input": Input, "pretraining": Pretraining},
+    stages={spec.kind: spec for spec in (PREPARE, PRETRAIN, TRAIN, DECODE_SWEEP, EVALUATE, BASELINE)},
+    pipeline={"prepare": {}, "train": {}, "evaluate": {}},
+    metrics=(
+        Metric(
+            name="*/rouge1",
+            direction="higher",
+            unit="%",
+            description="ROUGE-1 F1 in percent: unigrams counted with clipping, tokens by rouge.tokenizer.",
+        ),
+        Metric(name="*/rouge2", direction="higher", unit="%", description="ROUGE-2 F1 in percent: bigrams."),
+        Metric(
+            name="*/rougeL", direction="higher", unit="%", description="ROUGE-L F1 in percent: longest common sequence."
+        ),
+        Metric(
+            name="*/score",
+            direction="higher",
+            description="The competition's score: the mean of ROUGE-1, ROUGE-2 and ROUGE-L F1, in percent.",
+        ),
+        Metric(
+            name="*/rouge*_*", direction="higher", unit="%", description="The same F1 by the tokenizer that is named."
+        ),
+        Metric(name="*/score_*", direction="higher", description="The same score by the tokenizer that is named."),
+        Metric(name="*/length", direction="higher", unit="tokens", description="Mean tokens of a summary, by ROUGE's."),
+        Metric(name="*/empty", direction="lower", description="Share of summaries that are empty; they score 0."),
+        Metric(
+            name="*/loss",
+            direction="lower",
+            unit="nats",
+            description="Mean negative log-likelihood of a summary's token, teacher-forced, without smoothing.",
+        ),
+        Metric(
+            name="*/perplexity",
+            direction="lower",
+            log_scale=True,
+            description="exp of the loss; depends on the tokenizer.",
+        ),
+        Metric(name="*/accuracy", direction="higher", description="Share of summary tokens predicted, teacher-forced."),
+    ),
+    audits="ablab.tasks.summarization.audits:AUDITS",
+    code="ablab.tasks.summarization.task:Summarization",
+    preload=(
+        "ablab.tasks.summarization.task",
+        "ablab.tasks.summarization.evaluation",
+        "ablab.tasks.summarization.baselines",
+        "transformers.models.mt5.modeling_mt5",
+        "transformers.models.bart.modeling_bart",
+        "transformers.generation.utils",
+        "transformers.tokenization_utils_tokenizers",
+        "peft",
+        "kiwipiepy",
+    ),
+)
