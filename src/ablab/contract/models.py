@@ -72,6 +72,47 @@ class ModelReference(Strict):
         return self.name or f"model of stage {self.stage}"
 
 
+class DroppingSettings(Strict):
+    """Dropping the least telling features of each scale (names as in `ablab.models.pyramid.Dropping`)."""
+
+    rates: tuple[float, ...] = setting((0.5, 0.3, 0.1), "Share dropped of each scale, coarsest first.", min_length=1)
+    by: Literal["attention", "random", "uniform"] = setting(
+        "attention", "What goes first: the least looked at, any, or evenly over the image."
+    )
+    least: int = setting(64, "Features a scale keeps at least.", ge=1)
+    block: int = setting(2, "Side of the blocks that go together; 2 where pixels are shuffled later.", ge=1)
+    warmup: int = setting(2000, "Steps over which the rates grow from 0 while training.", ge=0, unit="steps")
+
+
+class PyramidSettings(Strict):
+    """Scales made of several layers of the tower."""
+
+    layers: tuple[int, ...] = setting((8, 16, 24), "Layers that are read (1 is the first), coarsest scale first.")
+    scales: tuple[float, ...] = setting((0.25, 0.5, 1.0), "Size of each scale's grid against the tower's.")
+    fusion: Literal["concatenate", "average", "attention"] = setting(
+        "concatenate", "How scales become one, at the finest grid; pyramid_c_abstractor takes them apart."
+    )
+    dropping: DroppingSettings | None = setting(None, "What is dropped of each scale.")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> PyramidSettings:
+        if len(self.layers) != len(self.scales):
+            raise ValueError(f"{len(self.layers)} layers and {len(self.scales)} scales; one scale a layer")
+        if self.dropping is not None and len(self.dropping.rates) != len(self.scales):
+            raise ValueError(f"{len(self.dropping.rates)} drop rates and {len(self.scales)} scales; one rate a scale")
+        wrong = [scale for scale in self.scales if not 0 < scale <= 1]
+        if wrong:
+            raise ValueError(f"scales lie in (0, 1]; found {wrong[0]}")
+        return self
+
+
+class LanguageDropSettings(Strict):
+    """PyramidDrop inside the language model: fewer image tokens the deeper the layer."""
+
+    before: tuple[int, ...] = setting((8, 16, 24), "Layers (0-based) before which image tokens are dropped.")
+    keep: float = setting(0.5, "Share of the image tokens left that goes on each time.", gt=0, le=1)
+
+
 def model_references(reference: ModelReference | None, *, path: str) -> list[DataReference]:
     """Return what a model reference reads from outside the store; its content enters the key.
 

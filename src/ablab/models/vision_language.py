@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from ablab.contract.failure import ConfigError, DataError
-from ablab.contract.models import ModelReference
+from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings
 from ablab.contract.seeds import stream_seed
+from ablab.models.attention_hooks import base_implementation
 from ablab.models.connectors import build_connector
+from ablab.models.connectors.pyramid import PyramidConnector
+from ablab.models.heads import plain_head
 from ablab.models.hub import load_model
+from ablab.models.language_drop import LanguageDrop, attach_language_drop
 from ablab.models.loss import IGNORE, linear_cross_entropy
+from ablab.models.pyramid import Dropping
+from ablab.models.vision.rotary2d import add_rotary_2d
 from ablab.models.vision.tower import Select, Tower
-
-#: Decoders whose logits are their head's product and nothing else, so that it can be taken of a few positions.
-_PLAIN_HEADS = frozenset({
-    "llama", "mistral", "qwen2", "qwen3", "gemma", "stablelm", "phi", "phi3", "gpt2", "gpt_neox", "opt", "smollm3",
-})  # fmt: skip
 
 
 def build_vision_language(
@@ -36,6 +37,9 @@ def build_vision_language(
     connector_options: Mapping[str, Any] | None = None,
     layer: int = -2,
     cls: Select = "auto",
+    pyramid: PyramidSettings | None = None,
+    rotary_2d: bool = False,
+    language_drop: LanguageDropSettings | None = None,
     image_token: int,
     seed: int,
     **places: Any,
@@ -49,24 +53,55 @@ def build_vision_language(
         connector_options: of the connector.
         layer: hidden state of the tower that is read.
         cls: what becomes of tokens that are no patch.
+        pyramid: scales of several layers instead of the one of `layer`.
+        rotary_2d: turn the tower's q and k by row and column.
+        language_drop: drop image tokens between layers of the language model.
         image_token: id that stands for one feature of an image in the input; it need not be in the vocabulary.
         seed: draws what is not loaded, each part from a stream of its own name.
         **places: inputs, revisions, study_folder as in `ablab.models.hub.load_model`.
     """
     language = load_model(llm, kind="causal", seed=seed, role="llm", **places)
     vision = load_model(tower, kind="vision", seed=seed, role="tower", **places)
-    seeing = Tower(vision, layer=layer, cls=cls, label=f"tower {tower.label}")
+    label = f"tower {tower.label}"
+    if rotary_2d:
+        add_rotary_2d(vision, part=label)
+    listen = pyramid is not None and pyramid.dropping is not None and pyramid.dropping.by == "attention"
+    read: int | tuple[int, ...] = layer if pyramid is None else pyramid.layers
+    seeing = Tower(vision, layer=read, cls=cls, listen=listen, label=label)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "initialisation/connector"))
-        between = build_connector(
-            connector,
-            vision_width=seeing.width,
-            language_width=int(language.config.get_text_config().hidden_size),
-            patches=seeing.tokens,
-            folder=places.get("study_folder"),
-            **(connector_options or {}),
+        sizes: dict[str, Any] = {
+            "language_width": int(language.config.get_text_config().hidden_size),
+            "patches": seeing.tokens,
+            "folder": places.get("study_folder"),
+        }
+        if pyramid is None:
+            between = build_connector(connector, vision_width=seeing.width, **sizes, **(connector_options or {}))
+        else:
+            between = PyramidConnector(
+                vision_width=seeing.width // len(pyramid.layers),
+                name=connector,
+                options=connector_options or {},
+                scales=pyramid.scales,
+                fusion=pyramid.fusion,
+                dropping=None
+                if pyramid.dropping is None
+                else Dropping(**pyramid.dropping.model_dump(exclude={"warmup"})),
+                **sizes,
+            )
+    drop = None
+    if language_drop is not None:
+        drop = attach_language_drop(
+            language, before=language_drop.before, keep=language_drop.keep, part=f"llm {llm.label}"
         )
-    return VisionLanguageModel(llm=language, tower=seeing, connector=between, image_token=image_token)
+    return VisionLanguageModel(
+        llm=language, tower=seeing, connector=between, image_token=image_token, language_drop=drop
+    )
+
+
+def _dropping(pyramid: PyramidSettings) -> Dropping | None:
+    settings = pyramid.dropping
+    return None if settings is None else Dropping(**settings.model_dump(exclude={"warmup"}))
 
 
 class VisionLanguageModel(nn.Module):
@@ -77,10 +112,20 @@ class VisionLanguageModel(nn.Module):
         tower: features of images.
         connector: features to inputs of the language model.
         image_token: id that stands for one feature of an image.
+        language_drop: drops image tokens inside the language model; None where nothing does.
     """
 
-    def __init__(self, *, llm: nn.Module, tower: Tower, connector: nn.Module, image_token: int) -> None:
+    def __init__(
+        self,
+        *,
+        llm: nn.Module,
+        tower: Tower,
+        connector: nn.Module,
+        image_token: int,
+        language_drop: LanguageDrop | None = None,
+    ) -> None:
         super().__init__()
+        self._drop = language_drop
         self.llm: Any = llm
         self.tower, self.connector = tower, connector
         self.image_token = image_token
@@ -137,7 +182,7 @@ class VisionLanguageModel(nn.Module):
         return total
 
     def _nats(self, embedded: Tensor, given: Mapping[str, Any], kept: Tensor, targets: Tensor) -> Tensor:
-        head = self._plain_head()
+        head = plain_head(self.llm)
         if head is None:
             logits = self.llm(inputs_embeds=embedded, use_cache=False, **given).logits[:, :-1]
             return nn.functional.cross_entropy(logits[kept].float(), targets, reduction="sum")
@@ -148,13 +193,6 @@ class VisionLanguageModel(nn.Module):
             weight = torch.cat([weight, head.bias.unsqueeze(1)], dim=1)
         return linear_cross_entropy(states, weight, targets)
 
-    def _plain_head(self) -> nn.Linear | None:
-        """Return the head where logits are its product; None where the model does more to them, or an adapter does."""
-        head = self.llm.get_output_embeddings()
-        scaled = getattr(self.config, "final_logit_softcapping", None) or getattr(self.config, "logit_scale", None)
-        plain = self.config.model_type in _PLAIN_HEADS and type(head) is nn.Linear and not scaled
-        return head if plain else None
-
     def embed(self, input_ids: Tensor, *, pixels: Tensor | None = None, features: Tensor | None = None) -> Tensor:
         """Return the inputs of the language model (B, T, D): embedded tokens, images in their places.
 
@@ -162,6 +200,8 @@ class VisionLanguageModel(nn.Module):
             DataError: image tokens and features do not match in number.
         """
         places = input_ids == self.image_token
+        if self._drop is not None:
+            self._drop.mark(places if bool(places.any()) else None)
         # The image token is never looked up: it may lie outside the vocabulary.
         embedded: Tensor = self.llm.get_input_embeddings()(input_ids.masked_fill(places, 0))
         if pixels is None and features is None:
@@ -177,7 +217,13 @@ class VisionLanguageModel(nn.Module):
             assert pixels is not None
             features = self.tower(pixels)
         weight = next(self.connector.parameters(), None)
-        made: Tensor = self.connector(features if weight is None else features.to(weight.dtype))
+        features = features if weight is None else features.to(weight.dtype)
+        if isinstance(self.connector, PyramidConnector) and self.connector.listens:
+            if pixels is None:
+                raise ConfigError("dropping by attention needs the images themselves; cached features have none")
+            made: Tensor = self.connector(features, received=self.tower.received)
+        else:
+            made = self.connector(features)
         return made
 
     def _check(self, places: int, images: int, tokens: int) -> None:
@@ -190,7 +236,7 @@ class VisionLanguageModel(nn.Module):
         """Return the mask as the attention implementation at hand reads it."""
         if mask is None or mask.dim() == 2:
             return mask
-        kind = self.config._attn_implementation
+        kind = base_implementation(self.llm)
         if kind == "sdpa":
             return mask.bool()
         if kind == "eager":

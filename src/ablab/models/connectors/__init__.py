@@ -19,9 +19,12 @@ from ablab.contract.registry import find_component, is_file_reference, nearest
 
 #: Module and class by name; each takes vision_width, language_width, patches and its own options.
 _BUILT_IN = {
+    "c_abstractor": ("c_abstractor", "CAbstractorConnector"),
     "identity": ("identity", "Identity"),
     "linear": ("linear", "LinearConnector"),
     "moe_mlp": ("moe_mlp", "MixtureConnector"),
+    "pixel_shuffle": ("pixel_shuffle", "PixelShuffle"),
+    "pyramid_c_abstractor": ("c_abstractor", "PyramidCAbstractorConnector"),
     "resampler": ("resampler", "Resampler"),
 }
 _MLP = re.compile(r"mlp(\d+)x_gelu")
@@ -33,7 +36,8 @@ def build_connector(
     """Return the connector called `name`.
 
     Args:
-        name: identity, linear, mlpNx_gelu, moe_mlp, resampler, or file.py:Name.
+        name: identity, linear, mlpNx_gelu, moe_mlp, resampler, pixel_shuffle, c_abstractor, pyramid_c_abstractor, or
+            file.py:Name.
         vision_width: V.
         language_width: D.
         patches: F.

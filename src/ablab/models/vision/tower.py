@@ -8,7 +8,7 @@ counted on the tower itself, never assumed: a tower without CLS loses no patch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ablab.contract.failure import ConfigError, DataError
+from ablab.models.attention_hooks import attach
 from ablab.models.layers import layers_of
 from ablab.models.source import set_source, sources
 
@@ -33,6 +34,7 @@ class Tower(nn.Module):
         layer: hidden state that is read as in LLaVA: -1 is the last layer's output, -2 the one before it, i > 0 the
             output of the i-th layer. Several are concatenated along the width.
         cls: what becomes of tokens that are no patch: drop them (auto too), or keep them in front.
+        listen: whether to note the attention each patch received in the layers that are read (`received`).
         label: what the tower is called in messages.
 
     Raises:
@@ -40,7 +42,13 @@ class Tower(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, *, layer: int | Sequence[int] = -2, cls: Select = "auto", label: str = "tower"
+        self,
+        model: nn.Module,
+        *,
+        layer: int | Sequence[int] = -2,
+        cls: Select = "auto",
+        listen: bool = False,
+        label: str = "tower",
     ) -> None:
         super().__init__()
         self.model: Any = model
@@ -59,6 +67,11 @@ class Tower(nn.Module):
         self.kept = self.prefix if cls == "keep" else 0
         source = next((found.text for prefix, found in sources(model) if not prefix), None)
         self.unused = nn.ModuleDict()
+        #: Attention that each patch received in each layer that is read, (N, F), of the last images.
+        self.received: list[Tensor] | None = None
+        self._hooks = attach(model, part=label) if listen else None
+        if self._hooks is not None:
+            self._hooks.notes |= {index - 1: attention_received for index in self.layers_read}
         self._set_aside(layers)
         if source is not None:
             set_source(self, source)
@@ -91,6 +104,8 @@ class Tower(nn.Module):
         with nullcontext() if self.trains else torch.no_grad():
             states = self._states(pixels.to(next(self.model.parameters()).dtype))
             first = self.prefix - self.kept
+            if self._hooks is not None:
+                self.received = [self._hooks.heard.pop(index - 1)[:, self.prefix :] for index in self.layers_read]
             return torch.cat([state[:, first:] for state in states], dim=-1)
 
     def _states(self, pixels: Tensor) -> list[Tensor]:
@@ -163,20 +178,40 @@ class Tower(nn.Module):
         masks = [parameter for name, parameter in self.model.named_parameters() if name.endswith("mask_token")]
         return [*self.unused.parameters(), *masks]
 
-    def whole(self) -> nn.Module:
-        """Return a copy of the vision model with everything that was set aside back in its place."""
-        model: Any = copy.deepcopy(self.model)
+    def whole(self, *, copied: bool = True) -> nn.Module:
+        """Return the vision model with everything that was set aside back in its place.
+
+        Args:
+            copied: with weights of its own; False shares them.
+        """
+        memo: dict[int, Any] = {} if copied else {id(tensor): tensor for tensor in self._tensors()}
+        model: Any = copy.deepcopy(self.model, memo)
         layers = model.get_submodule(self._path)
         for name, module in self.unused.items():
             if name.startswith("layer-"):
                 continue
-            setattr(model, name, copy.deepcopy(module))
+            setattr(model, name, copy.deepcopy(module, memo))
             if name == "head" and hasattr(model, "use_head"):
                 model.use_head = True
         for index in range(len(layers), self.depth):
-            layers.append(copy.deepcopy(self.unused[f"layer-{index}"]))
+            layers.append(copy.deepcopy(self.unused[f"layer-{index}"], memo))
         made: nn.Module = model
         return made
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for module in (self.model, self.unused):
+            yield from module.parameters()
+            yield from module.buffers()
+
+
+def attention_received(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Return how much each token is looked at (B, N), mean over heads and the tokens that look; without graph."""
+    with torch.no_grad():
+        total = query.new_zeros(query.size(0), key.size(2), dtype=torch.float32)
+        for head in range(query.size(1)):
+            logits = (query[:, head].float() @ key[:, head].float().mT) * scaling
+            total += logits.softmax(-1).mean(1)
+        return total / query.size(1)
 
 
 def _listed(layer: int | Sequence[int]) -> list[int]:
