@@ -1,3 +1,318 @@
-"""What makes a retrieval study unsound, beyond the general checks; no torch."""
+"""What makes a retrieval study unsound, beyond the general checks; no torch.
 
-AUDITS = ()
+`DERIVED` tells facts from the study's own numbers, so that checks can speak before anything has run: the queries of
+known subsets, and what is left over of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ablab.audit.findings import finding, listed, not_checked, place, shown
+from ablab.audit.view import AuditView, stage_place
+from ablab.contract.finding import Finding
+from ablab.contract.training import Train
+from ablab.study.schema import Experiment, Stage
+from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
+
+#: Share of lost tokens beyond which truncation is worth a warning.
+_LOST = 0.05
+
+
+def section_of(experiment: Experiment, name: str, kind: type[Any]) -> Any:
+    """Return a section of the last stage that has it; None where none has."""
+    found = (stage.sections.get(name) for stage in reversed(experiment.stages))
+    return next((section for section in found if isinstance(section, kind)), None)
+
+
+def queries_held(experiment: Experiment) -> int | None:
+    """Return the train queries of a known subset of the hub, where nothing is filtered or divided off."""
+    data = section_of(experiment, "data", Data)
+    if data is None:
+        return None
+    known = None
+    if data.source == "m2kr" and data.subset is not None and not data.both_sides:
+        train, valid, _ = M2KR_TASKS[data.subset]
+        known = train if valid or data.validation == 0 else None
+    limits = [limit for limit in (known, data.rows) if limit is not None]
+    return min(limits, default=None)
+
+
+DERIVED = {"queries.train": queries_held}
+
+
+def fact_of(view: AuditView, experiment: Experiment, name: str) -> Any:
+    """Return the value of a fact, or None where nothing knows it."""
+    found = view.fact(experiment.name, name)
+    return None if found is None else found.value
+
+
+def training(experiment: Experiment, kinds: tuple[str, ...] = ("train",)) -> Iterator[tuple[Stage, Train]]:
+    """Yield the training stages of an experiment's own pipeline."""
+    for stage in experiment.stages:
+        if stage.kind in kinds and isinstance(stage.parameters, Train):
+            yield stage, stage.parameters
+
+
+def taps_in_range(view: AuditView) -> Iterable[Finding]:
+    """Errors: a tapped layer that a tower does not have; known depths only, the others are checked when built."""
+    for experiment in view.study.experiments.values():
+        model, towers = section_of(experiment, "model", Model), section_of(experiment, "towers", Towers)
+        if model is None or towers is None or not isinstance(model.taps, Taps):
+            continue
+        for tower, taps, depth in zip(
+            ("text", "vision"), (model.taps.text, model.taps.vision), towers.depths, strict=True
+        ):
+            wrong = [tap for tap in taps if depth is not None and tap >= depth]
+            if wrong:
+                assert depth is not None
+                yield finding(
+                    view,
+                    "tap-out-of-range",
+                    "error",
+                    f"experiments.{experiment.name}.model.taps",
+                    f"{experiment.name} taps layer {listed(list(map(str, wrong)))} of the {tower} tower, which has "
+                    f"{depth} layers: valid taps are 0 to {depth - 1}",
+                    remedy=f"tap early, middle and late of {depth} layers: {_thirds(depth)}; or taps: thirds",
+                    evidence={"taps": list(taps), "layers": depth},
+                    subjects=(experiment.name,),
+                )
+
+
+def _thirds(depth: int) -> str:
+    return ", ".join(str(round((index + 1) * depth / 3) - 1) for index in range(3))
+
+
+def frozen_random_parts(view: AuditView) -> Iterable[Finding]:
+    """Errors: a tower drawn at random that nothing trains, in the arm's own stages or those it starts from."""
+    for experiment in view.study.experiments.values():
+        towers = section_of(experiment, "towers", Towers)
+        if towers is None or not towers.random:
+            continue
+        trained = {"text": False, "vision": False}
+        for each in view.training(experiment):
+            parameters = each.stage.parameters
+            parts = parameters.parts if isinstance(parameters, Train) else {}
+            model = each.stage.sections.get("model")
+            for tower in trained:
+                mode = parts[tower].mode if tower in parts else parts["all"].mode if "all" in parts else "full"
+                trained[tower] |= mode in {"full", "unlocked"} and (not isinstance(model, Model) or _seen(model, tower))
+        model = section_of(experiment, "model", Model)
+        for tower, trains in trained.items():
+            if not trains and model is not None and _seen(model, tower):
+                yield finding(
+                    view,
+                    "frozen-random-part",
+                    "error",
+                    f"experiments.{experiment.name}.towers.{tower}",
+                    f"the {tower} tower of {experiment.name} starts from random numbers and nothing trains it",
+                    remedy="pretrain it (a stage of kind pretrain in needs), load weights by name, or train it",
+                    subjects=(experiment.name,),
+                )
+
+
+def _seen(model: Model, tower: str) -> bool:
+    """Whether the model reads a tower at all."""
+    wanted = "text" if tower == "text" else "image"
+    return any(side in ("both", wanted) for side in (model.query, model.passage))
+
+
+def batches_and_positives(view: AuditView) -> Iterable[Finding]:
+    """Errors: a batch larger than there are positives. Warnings or notes: repeated ones, by what the loss does then."""
+    for experiment in view.study.experiments.values():
+        for stage, parameters in training(experiment):
+            where, distinct = stage_place(experiment, stage), fact_of(view, experiment, "positives.distinct.train")
+            if distinct is None:
+                yield not_checked(
+                    view,
+                    "repeated-positives",
+                    where,
+                    "distinct positives of the train split",
+                    subjects=(experiment.name,),
+                )
+                continue
+            if parameters.batch > distinct:
+                yield finding(
+                    view,
+                    "batch-exceeds-positives",
+                    "error",
+                    f"{where}.batch",
+                    f"a batch of {parameters.batch} queries, but all train queries of {experiment.name} have "
+                    f"{shown(distinct)} distinct positives: every batch repeats some",
+                    remedy=f"take a batch of at most {distinct}",
+                    evidence={"batch": parameters.batch, "distinct": distinct},
+                    subjects=(experiment.name,),
+                )
+                continue
+            yield from _repeated(view, experiment, stage, parameters)
+
+
+def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters: Train) -> Iterator[Finding]:
+    """Yield what repeated positives do to an arm, from the chance that two queries share one."""
+    collision = fact_of(view, experiment, "positives.collision.train")
+    loss = stage.sections.get("loss")
+    if collision is None or not isinstance(loss, Loss) or getattr(parameters, "sampler", "random") == "distinct":
+        return
+    pairs = parameters.batch * (parameters.batch - 1) / 2
+    expected, share = pairs * collision, 1 - (1 - collision) ** pairs
+    if share < 0.01:
+        return
+    wrong = loss.repeats == "negative"
+    consequence = "false negatives" if wrong else "matched by id, so no false negatives"
+    yield finding(
+        view,
+        "repeated-positives",
+        "warning" if wrong else "note",
+        f"{stage_place(experiment, stage)}.batch",
+        f"{share:.0%} of the batches of {experiment.name} repeat a positive ({expected:.2g} pairs a batch of "
+        f"{parameters.batch}): {consequence}",
+        remedy="loss.repeats: positive, or train.sampler: distinct" if wrong else "",
+        evidence={"share of batches": share, "pairs a batch": expected},
+        subjects=(experiment.name,),
+    )
+
+
+def one_pair_batch(view: AuditView) -> Iterable[Finding]:
+    """Notes and warnings: an epoch's rest of one query, whose loss alone is 0 and whose recall is 1."""
+    for experiment in view.study.experiments.values():
+        for stage, parameters in training(experiment):
+            queries = fact_of(view, experiment, "queries.train")
+            if queries is None or queries % parameters.batch != 1 or parameters.batch == 1:
+                continue
+            quoted = [name for name in _referenced(view, experiment) if name.endswith("r@1")]
+            yield finding(
+                view,
+                "one-pair-batch",
+                "warning" if quoted else "note",
+                f"{stage_place(experiment, stage)}.batch",
+                f"{shown(queries)} queries of {experiment.name} leave one after whole batches of {parameters.batch}; "
+                "a batch of one pair has loss 0 and recall 1. Here it is filled up from the next epoch"
+                + (f"; the reference {listed(quoted)} may be that batch's value" if quoted else ""),
+                remedy="do not compare with a last batch's value" if quoted else "",
+                evidence={"queries": queries, "batch": parameters.batch},
+                subjects=(experiment.name,),
+            )
+
+
+def _referenced(view: AuditView, experiment: Experiment) -> list[str]:
+    reference = view.study.references.get(experiment.name)
+    return [] if reference is None else list(reference.values)
+
+
+def truncation(view: AuditView) -> Iterable[Finding]:
+    """Warnings: texts longer than the text tower takes, with the share of tokens lost."""
+    for experiment in view.study.experiments.values():
+        if not any(training(experiment)):
+            continue
+        towers = section_of(experiment, "towers", Towers)
+        for role in ("query", "passage"):
+            lost = fact_of(view, experiment, f"truncated.{role}.tokens")
+            if lost is None:
+                where = f"experiments.{experiment.name}.towers.tokens"
+                lacking = f"tokens of {role} texts beyond the tower's limit"
+                yield not_checked(view, "text-truncated", where, lacking, subjects=(experiment.name,))
+            elif lost > 0:
+                texts = fact_of(view, experiment, f"truncated.{role}.texts") or 0.0
+                yield finding(
+                    view,
+                    "text-truncated",
+                    "warning" if lost > _LOST else "note",
+                    f"experiments.{experiment.name}.towers.tokens",
+                    f"{lost:.1%} of the tokens of {experiment.name}'s {role} texts lie beyond the text tower's "
+                    f"{towers.tokens if towers else '?'} and are lost; {texts:.0%} of the texts are cut",
+                    remedy="shorten the texts, or take a tower with a longer context",
+                    evidence={"tokens lost": lost, "texts cut": texts},
+                    subjects=(experiment.name,),
+                )
+
+
+def pools(view: AuditView) -> Iterable[Finding]:
+    """Errors and warnings: queries that no ranking can answer, and train queries that are asked in the test."""
+    for experiment in view.study.experiments.values():
+        for stage in experiment.stages:
+            if stage.kind not in {"evaluate", "bm25"}:
+                continue
+            where, split = stage_place(experiment, stage), stage.parameters.split
+            outside = fact_of(view, experiment, f"positives.outside_pool.{split}")
+            asked = fact_of(view, experiment, f"queries.{split}")
+            if outside is None or not asked:
+                lacking = f"which {split} queries have a positive in the pool"
+                yield not_checked(view, "positive-outside-pool", where, lacking, subjects=(experiment.name,))
+                continue
+            if outside:
+                yield finding(
+                    view,
+                    "positive-outside-pool",
+                    "error" if outside == asked else "warning",
+                    where,
+                    f"{shown(outside)} of {shown(asked)} {split} queries of {experiment.name} have no positive in the "
+                    f"pool: no hit rate can exceed {1 - outside / asked:.3f}",
+                    remedy="search a pool that holds the positives (data.passages)",
+                    evidence={"outside": outside, "queries": asked},
+                    subjects=(experiment.name,),
+                )
+            yield from _overlap(view, experiment, where)
+
+
+def _overlap(view: AuditView, experiment: Experiment, where: str) -> Iterator[Finding]:
+    both = fact_of(view, experiment, "overlap.test_in_train")
+    if both:
+        yield finding(
+            view,
+            "train-query-in-test",
+            "error",
+            where,
+            f"{shown(both)} test queries of {experiment.name} (question and image) are train queries too",
+            remedy="take them out of the train split",
+            evidence={"queries": both},
+            subjects=(experiment.name,),
+        )
+    known = fact_of(view, experiment, "overlap.test_positives_in_train")
+    if known:
+        yield finding(
+            view,
+            "test-positive-in-train",
+            "note",
+            where,
+            f"{known:.0%} of the test queries of {experiment.name} are about a passage that train queries are about "
+            "too: what is measured there is no generalisation to new things",
+            evidence={"share": known},
+            subjects=(experiment.name,),
+        )
+
+
+def score_scales(view: AuditView) -> Iterable[Finding]:
+    """Warnings: arms whose scores differ in scale by construction, sums over unlike numbers of vectors."""
+    for index, comparison in view.comparisons():
+        scales: dict[float, list[str]] = {}
+        for arm in view.arms(comparison):
+            model, loss = section_of(arm, "model", Model), section_of(arm, "loss", Loss)
+            if model is not None and loss is not None:
+                vectors = 1 if model.vectors == "mean" or loss.score == "mean" else model.queries
+                scales.setdefault(vectors / loss.temperature, []).append(arm.name)
+        declared = any(path.startswith("loss") for path in comparison.factor)
+        if len(scales) > 1 and not declared:
+            told = "; ".join(f"up to {shown(scale)}: {listed(arms)}" for scale, arms in sorted(scales.items()))
+            yield finding(
+                view,
+                "score-scale-differs",
+                "warning",
+                place(index, comparison),
+                f"arms start with scores of different scale ({told}): the comparison also measures softmax temperature",
+                remedy="loss.score: mean, and one temperature for all arms",
+                evidence={shown(scale): arms for scale, arms in scales.items()},
+                subjects=tuple(name for arms in scales.values() for name in arms),
+                comparison=comparison,
+            )
+
+
+AUDITS = (
+    taps_in_range,
+    frozen_random_parts,
+    batches_and_positives,
+    one_pair_batch,
+    truncation,
+    pools,
+    score_scales,
+)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ablab.contract.seeds import stream_seed
+from ablab.data.augmentation import augment
 from ablab.data.pairs import Pairs
 from ablab.tasks.retrieval.texts import Texts
 
@@ -58,6 +59,7 @@ class TrainPairs:
         sees: (text, image) of each role.
         negatives: mined passages of each query, int64 (queries, at least `count`), or None.
         count: how many of them a query brings along.
+        augmentation: largest random move of an image, as a share of its side.
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class TrainPairs:
         sees: Mapping[str, Sees],
         negatives: Ids | None = None,
         count: int = 0,
+        augmentation: float = 0.0,
     ) -> None:
         self._items, self._sees = items, sees
         self._queries, self._batch, self._sampler = items.pairs.queries(split), batch, sampler
-        self._negatives, self._count = negatives, count
+        self._negatives, self._count, self._augmentation = negatives, count, augmentation
         self._positives: list[list[int]] | None = None
         self.samples = len(self._queries)
 
@@ -95,6 +98,12 @@ class TrainPairs:
             for i, row in zip(ids, queries, strict=True)
         ]
         found = self._side("query", queries) | self._side("passage", [self._items.pairs.passages[p] for p in own])
+        for place, name in enumerate(("query.pixels", "passage.pixels")):
+            if self._augmentation and name in found:
+                moved = augment(
+                    found[name].numpy(), seed=seed, step=2 * step + place, ids=ids, strength=self._augmentation
+                )
+                found[name] = torch.from_numpy(moved)
         found |= {"own": torch.tensor(own), "positives": padded([row["positives"] for row in queries])}
         if self._negatives is not None and self._count:
             # A query may have fewer; what fills up is another passage's positive, told apart by its id as ever.

@@ -37,6 +37,8 @@ class Pretrain(Train):
     temperature: float = setting(0.07, "Start of the learnt temperature.", gt=0)
     chunk: int | None = setting(None, "Items the towers take at once; null takes the batch.", ge=1, keyed=False)
     validation: Validation = setting(default_factory=Validation, description="Validation schedule.")
+    images: float = setting(0.0, "Weight of finding another image of the same thing, beside its text.", ge=0)
+    augmentation: float = setting(0.0, "Largest random move of an image, as a share of its side.", ge=0, le=0.5)
     per_seed: bool = setting(False, "Pretrain anew for every seed; otherwise once for all of them.")
 
 
@@ -48,6 +50,7 @@ class RetrievalTrain(Train):
         "random", "distinct: no two queries of a batch share a positive, as far as the data allows."
     )
     validation: Validation = setting(default_factory=Validation, description="Validation schedule.")
+    augmentation: float = setting(0.0, "Largest random move of an image, as a share of its side.", ge=0, le=0.5)
     negatives: int = setting(0, "Mined negatives a query, from a mine stage in `needs`.", ge=0)
     chunk: int | None = setting(
         None,

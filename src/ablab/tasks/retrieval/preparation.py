@@ -108,17 +108,17 @@ def _write(data: Data, source: Source, folder: Path, context: Context) -> None:
     for split, read in source.passages.items():
         found.pools[split] = {row for passage in _watched(read(), context) if (row := found.add(passage)) is not None}
     facts: dict[str, Any] = {}
-    asked: dict[str, dict[str, int]] = {}
+    asked: dict[str, list[dict[str, Any]]] = {}
     for split, queries in _divided(data, source, context).items():
         rows = list(_query_rows(queries, found, names, split))
         if split == "train" and data.rows is not None:
             rows = _drawn(rows, data.rows, seed=data.seed)
         write_rows(folder / f"queries-{split}", rows)
-        asked[split] = {_question(row): index for index, row in enumerate(rows)}
+        asked[split] = rows
         facts |= _facts_of(split, rows, found)
     if not facts.get("queries.train"):
         raise DataError("the train split holds no query with a positive; correct data.queries or its filters")
-    facts["overlap.test_in_train"] = sum(key in asked["train"] for key in asked.get("test", {}))
+    facts |= _overlap(asked)
     write_rows(folder / "passages", (_passage_row(passage, names) for passage in found.passages.values()))
     for split in SPLITS:
         np.save(folder / f"pool-{split}.npy", np.array(sorted(found.pools.get(split, ())), dtype=np.int64))
@@ -219,6 +219,18 @@ def _drawn(rows: list[dict[str, Any]], count: int, *, seed: int) -> list[dict[st
         return rows
     luck = [stream_seed(seed, f"rows/{row['id']}") for row in rows]
     return [rows[index] for index in sorted(heapq.nsmallest(count, range(len(rows)), key=luck.__getitem__))]
+
+
+def _overlap(asked: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return how many test queries are train queries too, and the share that is about a positive of train queries."""
+    test = asked.get("test", [])
+    questions = {_question(row) for row in asked["train"]}
+    known = {positive for row in asked["train"] for positive in row["positives"]}
+    return {
+        "overlap.test_in_train": sum(_question(row) in questions for row in test),
+        "overlap.test_positives_in_train": sum(not known.isdisjoint(row["positives"]) for row in test)
+        / max(1, len(test)),
+    }
 
 
 def _question(row: Mapping[str, Any]) -> str:

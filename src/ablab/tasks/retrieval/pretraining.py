@@ -1,7 +1,8 @@
 """Pretraining of small towers: image and text of a passage found from each other among those of a batch, as CLIP is.
 
 It stands for the weights that the full profile loads by name, and sees the train split alone. The image is the
-passage's or one of a query about it, drawn anew at every step; texts of one image are positives of each other.
+passage's or one of a query about it, drawn anew at every step; texts of one image are positives of each other. Where
+asked for, another drawing of the same is found too: image from image.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ablab.contract.failure import ConfigError, DataError
 from ablab.contract.order import Input, Resources
 from ablab.contract.result import Outcome
 from ablab.contract.seeds import stream_seed
+from ablab.data.augmentation import augment
 from ablab.data.pairs import Pairs
 from ablab.models.gradient_cache import encode_in_chunks
 from ablab.models.retriever import Temperature
@@ -97,7 +99,14 @@ class TowerPretraining:
 
     def data(self, split: str) -> Captions | CaptionGroups:
         """Return texts with images of a split."""
-        captions = Captions(self.pairs, self.texts, split)
+        parameters = self._parameters
+        captions = Captions(
+            self.pairs,
+            self.texts,
+            split,
+            others=parameters.images > 0,
+            augmentation=parameters.augmentation if split == "train" else 0.0,
+        )
         if split == "train":
             return captions
         return CaptionGroups(captions, group=self._parameters.batch, most=self._parameters.validation.batches)
@@ -107,13 +116,18 @@ class TowerPretraining:
         assert isinstance(model, TowerPair)
         vectors = [self._encode(model, role, part(batch, role)) for role in ("text", "vision")]
         objective = Objective(scale=model.scale, symmetric=True)
+        weight = self._parameters.images
+        others = self._encode(model, "vision", part(batch, "other")) if weight else None
         total: Tensor = vectors[0].new_zeros(())
         terms: dict[str, Tensor] = {}
         low = 0
         for size in batch.get("groups", [len(vectors[0])]):
             span = slice(low, low + size)
-            own = batch["own"][span]
-            nats, more = objective(vectors[0][span], vectors[1][span], own=own, positives=own[:, None])
+            ids = {"own": batch["own"][span], "positives": batch["own"][span, None]}
+            nats, more = objective(vectors[0][span], vectors[1][span], **ids)
+            if others is not None:
+                between, found = objective(others[span], vectors[1][span], **ids)
+                nats, more = nats + weight * between, {**more, "image r@1": found["r@1"]}
             total = total + nats
             terms = {name: terms.get(name, 0.0) + value for name, value in more.items()}
             low += size
@@ -128,8 +142,8 @@ class TowerPretraining:
         return encode_in_chunks(encode, list(chunks_of(items, rows, self.chunk)))
 
     def metrics(self, split: str, totals: Mapping[str, float], weight: float) -> dict[str, float]:
-        """Return loss and in-batch recall at one, of images by texts."""
-        return {f"{split}/loss": totals["loss"] / weight, f"{split}/r@1": totals["r@1"] / weight}
+        """Return loss and in-batch recall at one, of images by texts (and by other images)."""
+        return {f"{split}/{name}": totals[name] / weight for name in ("loss", "r@1", "image r@1") if name in totals}
 
     def facts(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         """Return what chance is."""
@@ -151,8 +165,11 @@ class Captions:
         DataError: there are none to train on.
     """
 
-    def __init__(self, pairs: Pairs, texts: Texts, split: str) -> None:
+    def __init__(
+        self, pairs: Pairs, texts: Texts, split: str, *, others: bool = False, augmentation: float = 0.0
+    ) -> None:
         self._pairs, self._texts = pairs, texts
+        self._others, self._augmentation = others, augmentation
         asked: dict[int, list[int]] = defaultdict(list)
         for row in pairs.queries(split):
             for positive in row["positives"]:
@@ -177,17 +194,24 @@ class Captions:
     def batch(self, ids: npt.NDArray[np.int64], *, seed: int, step: int) -> dict[str, Any]:
         """Return texts and images; `own` tells by the passage's image which belong together."""
         chosen = [self._captions[int(i)] for i in ids]
-        images = [
-            each[2][stream_seed(seed, "positives", step, int(i)) % len(each[2])]
-            for i, each in zip(ids, chosen, strict=True)
-        ]
+        drawn = [stream_seed(seed, "positives", step, int(i)) for i in ids]
         words, mask = self._texts([each[0] for each in chosen])
-        return {
+        found: dict[str, Any] = {
             "text.ids": words,
             "text.mask": mask,
-            "vision.pixels": torch.from_numpy(self._pairs.pictures.batch(images)),
             "own": torch.tensor([each[1] for each in chosen]),
         }
+        images = [each[2][n % len(each[2])] for each, n in zip(chosen, drawn, strict=True)]
+        found["vision.pixels"] = self._pixels(images, seed=seed, step=2 * step, ids=ids)
+        if self._others:
+            # The next of the same thing's images: another drawing where there is one.
+            images = [each[2][(n + 1) % len(each[2])] for each, n in zip(chosen, drawn, strict=True)]
+            found["other.pixels"] = self._pixels(images, seed=seed, step=2 * step + 1, ids=ids)
+        return found
+
+    def _pixels(self, images: list[int], *, seed: int, step: int, ids: npt.NDArray[np.int64]) -> Tensor:
+        pixels = self._pairs.pictures.batch(images)
+        return torch.from_numpy(augment(pixels, seed=seed, step=step, ids=ids, strength=self._augmentation))
 
     def weight(self, batch: Mapping[str, Any]) -> float:
         """Return the number of texts."""

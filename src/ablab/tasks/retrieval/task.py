@@ -128,6 +128,7 @@ class Retrieval:
             sees={"query": SEEN[model.query], "passage": SEEN[model.passage]},
             negatives=_mined(mined) if train and mined is not None else None,
             count=parameters.negatives if train else 0,
+            augmentation=parameters.augmentation if train else 0.0,
         )
         return pairs if train else Groups(pairs, group=parameters.batch, most=parameters.validation.batches)
 
