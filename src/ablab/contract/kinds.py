@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablab.contract.command import COMMAND
+from ablab.contract.merge import MERGE
 from ablab.contract.select import SELECT
+from ablab.contract.tables import TABLES
 from ablab.contract.task import StageSpec, TaskSpec
 
 #: Keys of a stage that are not its parameters.
@@ -15,7 +17,7 @@ STAGE_KEYS = ("kind", "needs")
 
 def generic_kinds() -> Mapping[str, StageSpec]:
     """Return the stage kinds that belong to no task, by name."""
-    return {SELECT.kind: SELECT, COMMAND.kind: COMMAND}
+    return {SELECT.kind: SELECT, COMMAND.kind: COMMAND, MERGE.kind: MERGE, **{spec.kind: spec for spec in TABLES}}
 
 
 def stage_kinds(task: TaskSpec) -> Mapping[str, StageSpec]:

@@ -1,0 +1,1 @@
+"""Several models become one: methods on tensors, streamed over safetensors files in bounded memory."""
