@@ -111,6 +111,8 @@ def test_intervals_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.Monke
     whole = bootstrap(table, seed=1, resamples=200, confidence=0.9)
     monkeypatch.setattr("ablab.metrics.rouge._CELLS", 350)
     assert bootstrap(table, seed=1, resamples=200, confidence=0.9) == whole
+    bare = bootstrap(table, seed=1, resamples=0, confidence=0.9)
+    assert [(each.low, each.value, each.high) for each in bare] == [(each.value,) * 3 for each in whole]
     assert [interval.value for interval in bootstrap(np.zeros((0, 2)), seed=0, resamples=9, confidence=0.9)] == [0, 0]
 
 

@@ -181,12 +181,14 @@ def bootstrap(table: np.ndarray, *, seed: int, resamples: int, confidence: float
     Args:
         table: (rows, columns); without rows every value is 0.
         seed: of the stream `bootstrap`.
-        resamples: drawn with replacement; all columns share them.
+        resamples: drawn with replacement, all columns share them; 0 gives intervals without width.
         confidence: of the interval, as a share.
     """
     rows, columns = table.shape
     if not rows:
         return [Interval(value=0.0, low=0.0, high=0.0)] * columns
+    if not resamples:
+        return [Interval(value=float(mean), low=float(mean), high=float(mean)) for mean in table.mean(axis=0)]
     drawn = np.random.default_rng(stream_seed(seed, "bootstrap"))
     means = np.empty((resamples, columns))
     block = max(_CELLS // rows, 1)
