@@ -105,10 +105,8 @@ def test_what_that_class_cannot_hold_is_ours_and_says_why(options, reason, tmp_p
     ids, pixels = question(model)
     with torch.no_grad():
         expected = model(ids, pixels=pixels)
-    exported = export_vision_language(
-        model, tmp_path, connector=options.get("connector", "mlp2x_gelu"),
-        connector_options=options.get("connector_options"),
-    )  # fmt: skip
+    arguments = {name: value for name, value in options.items() if name.startswith("connector")}
+    exported = export_vision_language(model, tmp_path, arguments=arguments)
     assert exported.format == "own" and any(reason in why for why in exported.why)
     assert "VisionLanguagePreTrained" in exported.load[0]
     again = VisionLanguagePreTrained.from_pretrained(tmp_path).eval()

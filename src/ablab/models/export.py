@@ -42,8 +42,7 @@ def export_vision_language(
     folder: Path,
     *,
     parts: Mapping[str, Trainability] | None = None,
-    connector: str = "mlp2x_gelu",
-    connector_options: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
     bases: Mapping[str, str] | None = None,
 ) -> Exported:
     """Write a model; its adapters are merged into it on the way.
@@ -52,8 +51,7 @@ def export_vision_language(
         model: trained, on any device.
         folder: created when missing.
         parts: how its parts were trained; those with adapters are saved apart too.
-        connector: its name, as a study writes it.
-        connector_options: of the connector.
+        arguments: what `build_vision_language` built it with beside decoder, tower and seed, as JSON values.
         bases: name of the model that a part's adapters belong to, where it has one.
     """
     adapters = {}
@@ -66,7 +64,7 @@ def export_vision_language(
     if why:
         from ablab.models.pretrained import save_own
 
-        save_own(model, folder, connector=connector, connector_options=dict(connector_options or {}))
+        save_own(model, folder, arguments=arguments or {})
         load = [
             "from ablab.models.pretrained import VisionLanguagePreTrained",
             f"model = VisionLanguagePreTrained.from_pretrained({str(folder)!r})",

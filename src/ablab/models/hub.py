@@ -39,6 +39,9 @@ _CLASSES: dict[Kind, str] = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoM
 #: Parts that an InternVL checkpoint of the original format has.
 _PARTS: dict[Kind, Callable[..., Any]] = {"causal": load_decoder, "vision": load_tower}
 
+#: Entries of saved configurations that are transformers' own notes.
+_NOTED = frozenset({"_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype"})
+
 #: Section of a two-tower configuration (CLIP, SigLIP) that holds the one tower.
 _SECTIONS: dict[Kind, str] = {"vision": "vision_config", "text": "text_config", "causal": "text_config"}
 
@@ -248,7 +251,8 @@ def _config_of(config: Mapping[str, Any]) -> PreTrainedConfig:
         *GenerationConfig().to_dict(),
     }
     for entry in config:
-        if entry not in known:
+        # What a saved configuration notes beside the architecture's own entries.
+        if entry not in known and entry not in _NOTED and not entry.startswith("ablab_"):
             near = difflib.get_close_matches(entry, sorted(known), n=3)
             raise ConfigError(f"{name} has no configuration entry {entry!r}; nearest: {', '.join(near) or 'none'}")
     try:

@@ -8,28 +8,20 @@ Imported only where such a model is saved or loaded, since it imports transforme
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel
 
-from ablab.contract.registry import is_file_reference
-from ablab.models.connectors import build_connector
-from ablab.models.vision.rotary2d import restore_rotary_2d
-from ablab.models.vision.tower import Tower
-from ablab.models.vision_language import VisionLanguageModel
+from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings
+from ablab.models.vision_language import VisionLanguageModel, build_vision_language
 
 
 class VisionLanguageConfig(PretrainedConfig):
-    """Configurations of the parts and how they are put together."""
+    """Configurations of decoder and tower, and the arguments of `build_vision_language` beside them."""
 
     model_type = "ablab_vision_language"
 
@@ -37,16 +29,10 @@ class VisionLanguageConfig(PretrainedConfig):
         self,
         llm: dict[str, Any] | None = None,
         tower: dict[str, Any] | None = None,
-        connector: str = "mlp2x_gelu",
-        connector_options: dict[str, Any] | None = None,
-        layers: list[int] | None = None,
-        cls: str = "auto",
-        image_token: int = -1,
+        arguments: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        self.llm, self.tower = llm or {}, tower or {}
-        self.connector, self.connector_options = connector, connector_options or {}
-        self.layers, self.cls, self.image_token = layers or [-2], cls, image_token
+        self.llm, self.tower, self.arguments = llm or {}, tower or {}, arguments or {}
         super().__init__(**more)
 
 
@@ -88,46 +74,33 @@ class VisionLanguagePreTrained(PreTrainedModel):
 
 def _built(config: VisionLanguageConfig) -> VisionLanguageModel:
     """Return the model that a configuration describes, its weights still to be loaded."""
-    llm = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config.llm))
-    vision = AutoModel.from_config(AutoConfig.for_model(**config.tower))
-    restore_rotary_2d(vision)
-    tower = Tower(vision, layer=config.layers, cls=config.cls)  # type: ignore[arg-type]
-    folder = config.name_or_path if is_file_reference(config.connector) else None
-    connector = build_connector(
-        config.connector,
-        vision_width=tower.width,
-        language_width=int(llm.config.get_text_config().hidden_size),
-        patches=tower.tokens,
-        folder=folder,
-        **config.connector_options,
+    given = dict(config.arguments)
+    pyramid, drop = given.pop("pyramid", None), given.pop("language_drop", None)
+    if pyramid is not None:
+        given["pyramid"] = PyramidSettings.model_validate(pyramid)
+    if drop is not None:
+        given["language_drop"] = LanguageDropSettings.model_validate(drop)
+    return build_vision_language(
+        llm=ModelReference(config=config.llm),
+        tower=ModelReference(config=config.tower),
+        seed=0,
+        study_folder=config.name_or_path or None,
+        **given,
     )
-    return VisionLanguageModel(llm=llm, tower=tower, connector=connector, image_token=config.image_token)
 
 
-def save_own(
-    model: VisionLanguageModel, folder: Path, *, connector: str, connector_options: dict[str, Any] | None = None
-) -> None:
+def save_own(model: VisionLanguageModel, folder: Path, *, arguments: Mapping[str, Any]) -> None:
     """Write a model into a folder that `VisionLanguagePreTrained.from_pretrained` reads.
 
     Args:
         model: without adapters.
         folder: created when missing.
-        connector: its name, as a study writes it.
-        connector_options: of the connector.
+        arguments: of `build_vision_language`, as JSON values, beside llm, tower and seed.
     """
-    tower = model.tower
     config = VisionLanguageConfig(
-        llm=_plain(model.llm.config),
-        tower=_plain(tower.model.config),
-        connector=connector,
-        connector_options=dict(connector_options or {}),
-        layers=list(tower.layers_read),
-        cls="keep" if tower.kept else "drop",
-        image_token=model.image_token,
+        llm=model.llm.config.to_dict(),
+        tower=model.tower.model.config.to_dict(),
+        arguments={"image_token": model.image_token, **arguments},
     )
     with torch.no_grad():
         VisionLanguagePreTrained(config, inner=model).save_pretrained(folder)
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return dict(config.to_dict())
