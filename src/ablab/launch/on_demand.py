@@ -1,169 +1,150 @@
-"""Work asked for by a command (ask, export, search, merge, data): one worker with an order of its own, waited for.
+"""One piece of work at once, outside any study: an order of its own to a worker in a folder that is thrown away.
 
-The order is like a launch's, so the same stage functions do the work; its folder is a scratch one unless the caller
-names another. Only the worker imports torch.
+Commands that compute on demand (`ablab data`, `search`, `merge`) go this way, so that what they do is what a stage of a
+study does, and what goes wrong is told in the same words. The folder stays only where a crash left a log to read.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from ablab.contract.failure import AblabError, ConfigError, DataError, DiskFullError, OutOfMemoryError, StopRequested
+from ablab.contract.failure import AblabError, ConfigError, DataError
 from ablab.contract.order import Input, Order, Resources
 from ablab.contract.result import Result
-from ablab.launch.executors.base import Program
+from ablab.launch.endings import read_ending
+from ablab.launch.executors.base import Exit, Handle, Program
+from ablab.launch.executors.local import LocalExecutor
 from ablab.store.layout import RunFolder
+from ablab.store.processes import cores
 
-#: What a failure's kind is raised as; other kinds as plain AblabError.
-_ERRORS: dict[str, type[AblabError]] = {
-    "config": ConfigError,
-    "data": DataError,
-    "disk-full": DiskFullError,
-    "out-of-memory": OutOfMemoryError,
-    "stopped": StopRequested,
-}
+#: Seconds between looks at the worker, and given to it to stop.
+_LOOK, _GRACE = 0.05, 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the worker made: its result, and its folder while the work is looked at."""
+
+    folder: Path
+    result: Result
 
 
 @contextmanager
-def scratch(prefix: str = "ablab-") -> Iterator[Path]:
-    """Give a run folder that is removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def on_demand_order(
+def on_demand(
     *,
     task: str,
     kind: str,
-    folder: Path,
     parameters: Mapping[str, Any],
     sections: Mapping[str, Mapping[str, Any]] | None = None,
-    inputs: tuple[Input, ...] = (),
-    like: Order | None = None,
-    devices: tuple[int, ...] = (),
-    threads: int | None = None,
+    inputs: Sequence[Input] = (),
     study_folder: str | None = None,
-) -> Order:
-    """Return an order for a command.
+    seed: int | None = None,
+    threads: int | None = None,
+    devices: Sequence[int] = (),
+    revisions: Mapping[str, str] | None = None,
+    progress: Callable[[float], None] | None = None,
+    beside: Path | None = None,
+) -> Iterator[Answer]:
+    """Run a stage kind of a task now and yield what it made; its folder is gone afterwards.
 
     Args:
-        task: name of the task whose stage kind it is.
-        kind: the stage kind.
-        folder: run folder of the work, see `scratch`.
-        parameters: of the stage, as a study would write them.
-        sections: of the task; None takes those of `like`.
-        inputs: finished runs that are read.
-        like: order of a run that the work is about: its seed, sections, revisions and places are taken over.
-        devices: GPU indices; none is the CPU.
-        threads: None takes the cores.
-        study_folder: where relative paths start; None takes that of `like`.
+        task: name of the task; command for kinds that belong to no task.
+        kind: stage kind.
+        parameters: of the stage, as JSON values.
+        sections: of the task, as JSON values.
+        inputs: finished runs it reads.
+        study_folder: where relative paths start; None is the current folder.
+        seed: for kinds that draw from it.
+        threads: of the worker; None takes the cores.
+        devices: GPUs, by index.
+        revisions: of a study's lock file.
+        progress: called with the share of work done.
+        beside: where the worker's folder is made, for results too large to be copied; None is the system's place.
+
+    Raises:
+        ConfigError, DataError, AblabError: what went wrong in the worker, in its words.
     """
-    return Order(
-        key=kind,
+    resources = Resources(threads=threads or cores(), devices=tuple(devices))
+    folder = Path(tempfile.mkdtemp(prefix=".ablab-" if beside else "ablab-", dir=beside)) / f"{kind}-on-demand"
+    order = Order(
+        key="on-demand",
         stage=kind,
         kind=kind,
         task=task,
-        study=like.study if like is not None else kind,
-        profile=like.profile if like is not None else "full",
-        experiment=like.experiment if like is not None else kind,
-        seed=like.seed if like is not None else None,
-        sections=dict(sections) if sections is not None else dict(like.sections) if like is not None else {},
+        study="on-demand",
+        profile="full",
+        experiment="on-demand",
+        seed=seed,
+        sections={name: dict(section) for name, section in (sections or {}).items()},
         parameters=dict(parameters),
-        inputs=inputs,
+        inputs=tuple(inputs),
         folder=str(folder),
-        resources=Resources(devices=devices, threads=threads or os.cpu_count() or 1),
-        revisions=dict(like.revisions) if like is not None else {},
-        source=like.source if like is not None and like.source and Path(like.source).is_dir() else None,
-        study_folder=study_folder or (like.study_folder if like is not None else None),
+        resources=resources,
+        revisions=dict(revisions or {}),
+        study_folder=study_folder or str(Path.cwd()),
     )
-
-
-def as_input(run: RunFolder, *, checkpoint: str = "last") -> Input:
-    """Return a finished run as an input.
-
-    Raises:
-        ConfigError: it has no order, or is not finished.
-    """
-    order = run.read_order()
-    if order is None:
-        raise ConfigError(f"{run.path} is no run folder")
-    if not run.done:
-        raise ConfigError(f"{run.name} is not finished; `ablab status` says where it stands")
-    return Input(
-        reference=order.stage,
-        stage=order.stage,
-        kind=order.kind,
-        key=order.key,
-        path=str(run.path),
-        checkpoint="best" if checkpoint == "best" else "last",
-    )
-
-
-def compute(order: Order, *, program: Program | None = None) -> Result:
-    """Do an order in a worker of its own and return its result; Ctrl-C stops the worker, then this process.
-
-    Raises:
-        AblabError: what the worker failed with, by its kind and message.
-    """
-    run = RunFolder(order.folder).create()
-    run.write_order(order)
-    threads = str(order.resources.threads)
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": threads}
-    if order.resources.devices:
-        environment |= {
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, order.resources.devices)),
-        }
-    log = run.path / "worker.log"
-    with log.open("ab") as output:
-        worker = subprocess.Popen(
-            (program or Program()).command(run.order_path),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    with _passing_on(worker):
-        code = worker.wait()
-    result = run.read_result()
-    if code == 0 and result is not None:
-        return result
-    state = run.read_state()
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    message = (state.message if state is not None else None) or (said[-1] if said else f"the worker ended with {code}")
-    raise _ERRORS.get(str(state.kind) if state is not None else "", AblabError)(message)
-
-
-@contextmanager
-def _passing_on(worker: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass an interrupt on to the worker, which stops cleanly; a second one kills it."""
-    asked = 0
-
-    def forward(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        if worker.poll() is None:
-            worker.send_signal(signal.SIGTERM if asked == 1 else signal.SIGKILL)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    run = RunFolder(folder).create()
+    keep = False
     try:
-        yield
+        run.write_order(order)
+        ended = _wait(run, resources, progress)
+        result = run.read_result()
+        if result is None:
+            error = _failure(run, ended)
+            keep = error.kind == "crash"
+            raise error
+        yield Answer(folder=folder, result=result)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if worker.poll() is None:
-            worker.kill()
-            worker.wait()
+        if not keep:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _wait(run: RunFolder, resources: Resources, progress: Callable[[float], None] | None) -> Exit:
+    """Start the worker and wait for its end; an interrupt stops it first."""
+    executor = LocalExecutor(program=Program(template=None))
+    handle = executor.start(run.order_path, resources=resources, env={})
+    told = -1.0
+    try:
+        while (ended := executor.poll(handle)) is None:
+            time.sleep(_LOOK)
+            state = run.known_state() if progress is not None else None
+            share = state.progress if state is not None else None
+            if progress is not None and share is not None and share != told:
+                progress(share)
+                told = share
+        return ended
+    except BaseException:
+        _stop(executor, handle)
+        raise
+    finally:
+        executor.close()
+
+
+def _stop(executor: LocalExecutor, handle: Handle) -> None:
+    executor.signal(handle, signal.SIGTERM)
+    limit = time.monotonic() + _GRACE
+    while executor.poll(handle) is None:
+        if time.monotonic() > limit:
+            executor.signal(handle, signal.SIGKILL)
+        time.sleep(_LOOK)
+
+
+def _failure(run: RunFolder, ended: Exit) -> AblabError:
+    """Return what went wrong as the error the worker raised."""
+    ending = read_ending(run, 1, ended)
+    if ending.kind == "config":
+        return ConfigError(ending.message, **ending.detail)
+    if ending.kind == "data":
+        return DataError(ending.message, **ending.detail)
+    where = f"; its log is {run.attempt(ending.attempt).log}" if ending.kind == "crash" else ""
+    error = AblabError(f"{ending.kind}: {ending.message}{where}", **ending.detail)
+    error.kind = ending.kind
+    return error
