@@ -19,6 +19,7 @@ from ablab.cli import (
     check,
     clean,
     compare,
+    data,
     define,
     digest,
     fetch,
@@ -79,6 +80,7 @@ for module in (
     show,
     define,
     fetch,
+    data,
     clean,
 ):
     module.register(app)
