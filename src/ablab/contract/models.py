@@ -47,6 +47,16 @@ class ModelReference(Strict):
     def _text_is_a_name(cls, given: Any) -> Any:
         return {"name": given} if isinstance(given, str) else given
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        """Return the schema for editors: a block, or a text."""
+        block = handler(core)
+        place = handler.resolve_ref_schema(block)
+        inner = dict(place)
+        place.clear()
+        place.update({"title": "ModelReference", "anyOf": [{"type": "string"}, inner]})
+        return block  # type: ignore[no-any-return]
+
     @model_validator(mode="after")
     def _one_origin(self) -> ModelReference:
         if sum(value is not None for value in (self.name, self.stage, self.config)) != 1:

@@ -206,8 +206,16 @@ def questions(
     """Return up to `turns` different questions about a scene."""
     can = [family for family in asker.families(scene) if not families or family in families]
     made: dict[str, Asked] = {}
+    language: str | None = None
     for _ in range(turns * 2):
-        one = asker.ask(can[int(generator.integers(len(can)))], scene, generator)
+        family = can[int(generator.integers(len(can)))]
+        if made and family == "choice":
+            # Its options and instruction belong to a first question.
+            continue
+        one = asker.ask(family, scene, generator, language=language)
+        if one.choices:
+            return [one]
+        language = one.language
         made.setdefault(one.prompt, one)
         if len(made) == turns:
             break

@@ -11,8 +11,11 @@ from ablab.data.emoji_questions.things import LANGUAGES, Thing, Things
 
 
 def short(scene: Scene, language: str) -> str:
-    """Return the names of what is in a scene."""
-    return ", ".join(drawing.thing.says("name", language) for drawing in scene.drawings)
+    """Return the names and categories of what is in a scene."""
+    return ", ".join(
+        f"{drawing.thing.says('name', language)} ({drawing.thing.says('category', language)})"
+        for drawing in scene.drawings
+    )
 
 
 def detailed(scene: Scene, language: str) -> str:

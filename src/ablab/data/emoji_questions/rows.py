@@ -76,7 +76,8 @@ class Rows:
         for number, scene in enumerate(self.scenes(count, "conversations")):
             asked = questions(self._asker, scene, generator, turns=int(generator.integers(1, 5)))
             language, replaced = asked[0].language, generator.random() < DETAILED
-            turns = [(one.prompt, one.answer) for one in asked]
+            # As in LLaVA's mixture, how to answer is said once, with the first question.
+            turns = [(one.question if place else one.prompt, one.answer) for place, one in enumerate(asked)]
             if share and replaced:
                 turns = [(_DESCRIBE[language], detailed(scene, language))]
             yield self._row(f"question-{number}", scene, turns, language)

@@ -15,47 +15,42 @@ from ablab.data.mini_m2kr import Concept, bundled_concepts, divide
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Categories by the emoji's subgroup: what one of them is called, in English and Korean.
-CATEGORIES: dict[str, tuple[str, str]] = {
-    "animal bird": ("bird", "새"),
-    "animal bug": ("bug", "벌레"),
-    "animal mammal": ("mammal", "포유류"),
-    "animal marine": ("fish", "물고기"),
-    "arrow": ("arrow", "화살표"),
-    "book paper": ("book", "책"),
-    "clothing": ("garment", "옷"),
-    "computer": ("computer", "컴퓨터"),
-    "drink": ("drink", "음료"),
-    "event": ("celebration", "축하"),
-    "face concerned": ("worried face", "걱정"),
-    "face smiling": ("smile", "미소"),
-    "food asian": ("asian dish", "아시아 음식"),
-    "food fruit": ("fruit", "과일"),
-    "food prepared": ("meal", "식사"),
-    "food sweet": ("dessert", "디저트"),
-    "food vegetable": ("vegetable", "채소"),
-    "game": ("game", "게임"),
-    "geometric": ("shape", "도형"),
-    "hand fingers open": ("hand", "손"),
-    "heart": ("heart", "하트"),
-    "household": ("furniture", "가구"),
-    "light video": ("lamp", "조명"),
-    "musical instrument": ("instrument", "악기"),
-    "office": ("stationery", "문구"),
-    "person role": ("worker", "직업"),
-    "person sport": ("athlete", "운동선수"),
-    "place building": ("building", "건물"),
-    "plant flower": ("flower", "꽃"),
-    "plant other": ("plant", "식물"),
-    "sky weather": ("weather", "날씨"),
-    "sport": ("sport", "스포츠"),
-    "time": ("clock", "시계"),
-    "tool": ("tool", "도구"),
-    "transport air": ("aircraft", "항공기"),
-    "transport ground": ("vehicle", "차량"),
-    "transport water": ("ship", "선박"),
-    "zodiac": ("zodiac", "별자리"),
-}
+#: Categories by the emoji's subgroups: what one of them is called, in English and Korean.
+_NAMED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("bird", "새"): ("animal bird",),
+    ("bug", "벌레"): ("animal bug",),
+    ("mammal", "포유류"): ("animal mammal",),
+    ("fish", "물고기"): ("animal marine",),
+    ("plant", "식물"): ("plant flower", "plant other"),
+    ("fruit", "과일"): ("food fruit",),
+    ("vegetable", "채소"): ("food vegetable",),
+    ("meal", "식사"): ("food prepared", "food asian"),
+    ("drink", "음료"): ("drink",),
+    ("face", "얼굴"): (
+        "face smiling", "face concerned", "face affection", "face neutral skeptical", "face unwell", "face sleepy",
+        "face tongue", "face hand", "face negative",
+    ),
+    ("heart", "하트"): ("heart",),
+    ("hand", "손"): (
+        "hand fingers open", "hand fingers partial", "hand single finger", "hand fingers closed", "hands", "hand prop",
+    ),
+    ("person", "인물"): (
+        "person role", "person sport", "person activity", "person gesture", "person", "person fantasy",
+    ),
+    ("vehicle", "차량"): ("transport ground",),
+    ("ship", "선박"): ("transport water",),
+    ("aircraft", "항공기"): ("transport air",),
+    ("building", "건물"): ("place building", "place religious"),
+    ("clock", "시계"): ("time",),
+    ("weather", "날씨"): ("sky weather",),
+    ("garment", "옷"): ("clothing",),
+    ("tool", "도구"): ("tool",),
+    ("instrument", "악기"): ("musical instrument",),
+    ("sport", "스포츠"): ("sport",),
+    ("arrow", "화살표"): ("arrow",),
+    ("shape", "도형"): ("geometric",),
+}  # fmt: skip
+CATEGORIES: dict[str, tuple[str, str]] = {subgroup: name for name, found in _NAMED.items() for subgroup in found}
 #: What a thing of a group is called.
 KINDS: dict[str, tuple[str, str]] = {
     "smileys and emotion": ("feeling", "감정"),

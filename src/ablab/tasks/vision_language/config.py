@@ -7,13 +7,15 @@ that is computed is `task.py`'s; what makes a study of it unsound is `audits.py`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import model_validator
 
 from ablab.contract.base import Strict, setting
 from ablab.contract.decoding import Decoding
-from ablab.contract.models import ModelReference, model_references
+from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings, model_references
+from ablab.contract.outlets import ask_spec, export_spec
 from ablab.contract.registry import is_file_reference, nearest
 from ablab.contract.task import Complaint, DataReference, Metric, Sections, StageSpec, TaskSpec
 from ablab.contract.training import Train
@@ -50,19 +52,27 @@ class Connector(Strict):
     name: str = setting(
         "mlp2x_gelu",
         "identity, linear, mlpNx_gelu (N linear layers with GELU between), moe_mlp (a mixture of such), resampler "
-        "(queries that attend to the features), or file.py:Name of one's own.",
+        "(queries that attend to the features), pixel_shuffle (blocks side by side, then an MLP), c_abstractor and "
+        "pyramid_c_abstractor (convolutions around a pool), or file.py:Name of one's own.",
     )
     experts: int = setting(4, "Experts of moe_mlp.", ge=2)
     active: int = setting(2, "Experts of moe_mlp that each feature uses.", ge=1)
     balance: float = setting(0.01, "Weight of moe_mlp's load-balancing loss.", ge=0)
-    queries: int = setting(64, "Queries of the resampler: tokens an image becomes.", ge=1)
-    layers: int = setting(3, "Layers of the resampler.", ge=1)
+    queries: int = setting(64, "Tokens an image becomes, of resampler and abstractors; a square for these.", ge=1)
+    layers: int = setting(3, "Layers of the resampler; blocks of an abstractor before and after its pool.", ge=1)
+    by: int = setting(2, "Side of the blocks of pixel_shuffle.", ge=1)
     heads: int = setting(8, "Attention heads of the resampler.", ge=1)
 
     @property
     def options(self) -> dict[str, int | float]:
         """What the connector of this name takes beside its sizes."""
-        taken = {"moe_mlp": ("experts", "active", "balance"), "resampler": ("queries", "layers", "heads")}
+        taken = {
+            "moe_mlp": ("experts", "active", "balance"),
+            "resampler": ("queries", "layers", "heads"),
+            "c_abstractor": ("queries", "layers"),
+            "pyramid_c_abstractor": ("queries", "layers"),
+            "pixel_shuffle": ("by",),
+        }
         return {name: getattr(self, name) for name in taken.get(self.name, ())}
 
 
@@ -77,6 +87,13 @@ class Model(Strict):
     )
     cls: Literal["auto", "drop", "keep"] = setting(
         "auto", "The tower's CLS token, where it has one: auto drops it; a tower without one loses no patch."
+    )
+    rotary_2d: bool = setting(False, "Turn the tower's queries and keys by row and column (2D-RoPE).")
+    pyramid: PyramidSettings | None = setting(
+        None, "Read several layers at several scales instead of `feature_layer`; may drop what is least looked at."
+    )
+    language_drop: LanguageDropSettings | None = setting(
+        None, "Drop image tokens between layers of the language model (PyramidDrop)."
     )
     sight: Literal["seen", "blind"] = setting(
         "seen", "blind shows a picture of one colour instead of every image: a control that must fail."
@@ -118,8 +135,8 @@ class TrainedTokenizer(Strict):
 class Data(Strict):
     """The sets of conversations by name, and how they become tokens and pixels."""
 
-    sets: dict[str, DataSet] = setting(
-        default_factory=dict, description="Sets of one's own by name.", stages=("prepare",)
+    sets: dict[str, DataSet | None] = setting(
+        default_factory=dict, description="Sets of one's own by name; null takes one away.", stages=("prepare",)
     )
     generated: Generated | None = setting(
         None, f"Generated sets: {', '.join(GENERATED_SETS)}; and benchmarks.", stages=("prepare",)
@@ -141,6 +158,10 @@ class Data(Strict):
     aspect: Literal["pad", "square", "crop"] = setting(
         "pad", "pad to a square with the mean colour, square (proportions lost), or crop the middle.", stages=_USES
     )
+    tiles: int = setting(
+        1, "Tiles a picture is cut into at most, by InternVL's rule, with a thumbnail; 1 takes it whole.", ge=1,
+        stages=_USES,
+    )  # fmt: skip
     max_length: int = setting(2048, "Tokens of a conversation, images included.", ge=8, unit="tokens", stages=_USES)
     system: str | None = setting(
         None,
@@ -165,6 +186,11 @@ class Data(Strict):
         return self
 
     @property
+    def own(self) -> dict[str, DataSet]:
+        """Sets of one's own."""
+        return {name: one for name, one in self.sets.items() if one is not None}
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all sets."""
         return (*self.sets, *(GENERATED_SETS if self.generated is not None else ()))
@@ -177,7 +203,7 @@ class Prepare(Strict):
 class Phase(Train):
     """Parameters of a train stage: one phase, with its data and what of the model trains (`parts`)."""
 
-    mixture: dict[str, float] = setting(
+    mixture: dict[str, float | None] = setting(
         ..., "Sets and how often each is seen in an epoch: 1 is once, 0.5 a seeded half, null not at all.", min_length=1
     )
     template: Template = setting("auto", "Chat template; auto goes by the language model, plain is for captions.")
@@ -200,7 +226,7 @@ class Phase(Train):
     @model_validator(mode="before")
     @classmethod
     def _null_is_left_out(cls, given: Any) -> Any:
-        return without_null(without_null(without_null(given, "mixture"), "take"), "parts")
+        return without_null(given, "mixture")
 
     @model_validator(mode="after")
     def _parts_are_known(self) -> Phase:
@@ -210,10 +236,15 @@ class Phase(Train):
                     near = nearest(name, PARTS)
                     hint = f"; did you mean {near}?" if near else ""
                     raise ValueError(f"{field}: unknown part {name!r}{hint} Parts: {', '.join(PARTS)}, all")
-        negative = [name for name, share in self.mixture.items() if share <= 0]
+        negative = [name for name, share in self.shares.items() if share <= 0]
         if negative:
             raise ValueError(f"mixture: shares must be above 0; {', '.join(negative)} is not")
         return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Sets and how often each is seen."""
+        return {name: share for name, share in self.mixture.items() if share is not None}
 
 
 class Language(Train):
@@ -256,11 +287,6 @@ class Evaluate(benchmarks.BenchmarkSettings):
     template: Template = setting("auto", "Chat template; the one that the model was trained with.")
     batch: int = setting(16, "Answers at once.", ge=1, keyed=False)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_left_out(cls, given: Any) -> Any:
-        return without_null(given, "benchmarks")
-
 
 class Probe(Strict):
     """Parameters of a probe stage: how much of a model's loss hangs on the images."""
@@ -280,7 +306,7 @@ def _data(sections: Sections) -> Data:
 def _data_references(sections: Sections, _: Any) -> list[DataReference]:
     """Return what the prepare stage reads from outside the store."""
     data, found = _data(sections), []
-    for name, part in data.sets.items():
+    for name, part in data.own.items():
         found += [
             DataReference(kind="file", name=file, path=f"data.sets.{name}.files[{i}]")
             for i, file in enumerate(part.files)
@@ -334,6 +360,10 @@ def _check_mixture(sections: Sections, parameters: Any, needs: tuple[str, ...] |
         for name in parameters.mixture
         if name not in names
     ]
+    model = sections.get("model")
+    if isinstance(model, Model) and model.language_drop is not None and getattr(parameters, "packing", False):
+        message = "model.language_drop ranks images by the instruction of a row, and packed rows hold several"
+        found.append(Complaint(path="packing", message=message, suggestion="packing: false"))
     for part, stage in getattr(parameters, "take", {}).items():
         if needs is not None and stage.partition("@")[0] not in needs:
             message = (
@@ -407,7 +437,7 @@ CACHE = StageSpec(
     parameters=Cache,
     sections=("model", "data"),
     seeded=False,
-    run=f"{_TASK}.stages:cache_features",
+    run=f"{_TASK}.caching:cache_features",
     inputs=("prepare", "tower", "language"),
     references=_model_references,
     check=_check_mixture,
@@ -458,11 +488,14 @@ PROBE = StageSpec(
     summary="loss with the right, a wrong and no image: how much a model looks",
 )
 
+EXPORT = replace(export_spec("model", "data"), references=_model_references, files=_model_files)
+ASK = replace(ask_spec("model", "data"), references=_model_references, files=_model_files)
+
 SPEC = TaskSpec(
     name="vision-language",
     title="Vision-language models",
     sections={"model": Model, "data": Data},
-    stages={spec.kind: spec for spec in (PREPARE, LANGUAGE, TOWER, CACHE, TRAIN, EVALUATE, PROBE)},
+    stages={spec.kind: spec for spec in (PREPARE, LANGUAGE, TOWER, CACHE, TRAIN, EVALUATE, PROBE, EXPORT, ASK)},
     pipeline={"prepare": {}},
     metrics=(
         Metric(

@@ -43,7 +43,7 @@ def prepare(data: Data, context: Context) -> Outcome:
                 artifacts / SETS / name, [file], images=images, place=f"{QUESTIONS}/images.tar", max_skipped=0
             )
             file.unlink()
-    for name, given in data.sets.items():
+    for name, given in data.own.items():
         counts[name] = _own(data, given, name, context)
     if data.tokenizer is not None:
         facts["vocabulary"] = _train_tokenizer(data.tokenizer.vocabulary, artifacts, list(counts))

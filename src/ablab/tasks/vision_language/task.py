@@ -14,15 +14,19 @@ from ablab.contract.base import Strict
 from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
+from ablab.contract.outlets import Ask, Exported
 from ablab.contract.result import Outcome
+from ablab.contract.training import Trainability
 from ablab.data.images import Framing
 from ablab.data.templates import IGNORE, Encoder
+from ablab.data.tiling import Tiling
+from ablab.models.connectors.pyramid import PyramidConnector
 from ablab.models.vision_language import VisionLanguageModel
 from ablab.tasks.vision_language.assembly import Assembly
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
 from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Prepare
 from ablab.tasks.vision_language.features import FOLDER as FEATURES
-from ablab.tasks.vision_language.features import FeatureFile
+from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
 from ablab.tasks.vision_language.sets import Mixture, open_sets, prepared_artifacts, reachable
 from ablab.training.inherit import continue_from, take_part
@@ -119,12 +123,19 @@ class VisionLanguage:
             decoders=phase.decoders if phase else 1,
             cached=self._cached(),
             everything=phase is not None and phase.supervise == "all",
+            tiling=self.tiling,
         )
 
     @cached_property
     def framing(self) -> Framing:
         """How pictures become the tower's pixels."""
         return self.assembly.framing(self._section("data", Data).aspect)
+
+    @cached_property
+    def tiling(self) -> Tiling | None:
+        """How pictures are cut into tiles; None takes each whole."""
+        most = self._section("data", Data).tiles
+        return None if most == 1 else Tiling(size=self.framing.size, most=most)
 
     def encoder(self, *, max_length: int | None = None) -> Encoder:
         """Return conversations to tokens, by the stage's template."""
@@ -137,7 +148,7 @@ class VisionLanguage:
         return self._section("model", Model).sight == "blind"
 
     def _mixture(self, split: str) -> Mixture:
-        section, shares = self._section("data", Data), self.parameters.mixture
+        section, shares = self._section("data", Data), self.parameters.shares
         if section.validation is None:
             return Mixture(self._sets(shares), shares, held_out=section.held_out, part=split)
         if split == "val":
@@ -156,7 +167,11 @@ class VisionLanguage:
             raise ConfigError(f"{found[0].reference} holds features of a frozen tower; set parts.tower.mode to frozen")
         if self.blind:
             raise ConfigError("a blind model looks at no cached features; leave the cache stage out of `needs`")
-        return FeatureFile(Path(found[0].path) / "artifacts" / FEATURES)
+        features = FeatureFile(Path(found[0].path) / "artifacts" / FEATURES)
+        wanted = signature(self._section("model", Model), self._section("data", Data))
+        if features.tower != wanted:
+            raise ConfigError(f"{found[0].reference} holds features of {features.tower}, this phase needs {wanted}")
+        return features
 
     def rows(self, samples: list[Sample], device: torch.device) -> Rows:
         """Return samples as the model is given them."""
@@ -170,6 +185,7 @@ class VisionLanguage:
         """Return the nats of the supervised tokens."""
         assert isinstance(model, VisionLanguageModel)
         rows = self.rows(batch["samples"], next(model.parameters()).device)
+        self._warm_up(model, int(batch["step"]))
         total = self.assembly.nats(model, rows, self.framing)
         weight = float((rows.packed.labels != IGNORE).sum())
         terms: dict[str, Tensor] = {"padding": torch.tensor(rows.packed.padding * weight)}
@@ -180,6 +196,15 @@ class VisionLanguage:
                 terms[name] = value.detach() * weight
         return Losses(total=total, weight=weight, terms=terms)
 
+    def _warm_up(self, model: VisionLanguageModel, step: int) -> None:
+        """Put as much of the tower's drop rates in force as the step's place in the warm-up says."""
+        pyramid = self._section("model", Model).pyramid
+        if pyramid is not None and pyramid.dropping is not None and isinstance(model.connector, PyramidConnector):
+            steps = pyramid.dropping.warmup
+            model.connector.warm = min(1.0, step / steps) if steps else 1.0
+            drawn = torch.Generator().manual_seed(step) if model.training else None
+            model.connector.generator = drawn
+
     def metrics(self, split: str, totals: Mapping[str, float], weight: float) -> dict[str, float]:
         """Return the loss a supervised token."""
         return {f"{split}/loss": totals["loss"] / weight}
@@ -189,6 +214,20 @@ class VisionLanguage:
         from ablab.tasks.vision_language.evaluation import evaluate
 
         return evaluate(self, model, parameters, context, study_folder=self._study_folder)
+
+    def export(self, model: nn.Module, folder: Path, parts: Mapping[str, Trainability]) -> Exported:
+        """Write a trained model with tokenizer and processor in a format that others load."""
+        from ablab.tasks.vision_language.outlets import export
+
+        assert isinstance(model, VisionLanguageModel)
+        return export(self, model, folder, parts)
+
+    def ask(self, model: nn.Module, request: Ask) -> str:
+        """Answer one question about images."""
+        from ablab.tasks.vision_language.outlets import ask
+
+        assert isinstance(model, VisionLanguageModel)
+        return ask(self, model, request)
 
     def prepare(self, parameters: Prepare, context: Context) -> Outcome:
         """Write the sets of the section `data`."""
