@@ -10,9 +10,16 @@ import numpy.typing as npt
 
 from ablab.contract.failure import DataError
 from ablab.store.files import read_json, write_json
+from ablab.tasks.vision_language.config import Data, Model
 
 #: Folder below a cache run's artifacts.
 FOLDER = "features"
+
+
+def signature(model: Model, data: Data) -> str:
+    """Return what features of this model are: a phase takes only those of its own."""
+    turned = " 2d-rope" if getattr(model, "rotary_2d", False) else ""
+    return f"{model.tower.label} layer {model.feature_layer} cls {model.cls} {data.aspect}{turned}"
 
 
 class FeatureFile:
