@@ -95,6 +95,23 @@ class ImageSource:
         """
         return decode(self.read(name), name=f"{self.root}/{name}")
 
+    def size(self, name: str) -> tuple[int, int]:
+        """Return width and height of a picture as it will be opened, from its header alone.
+
+        Raises:
+            DataError: it is missing, or its header cannot be read.
+        """
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(self.read(name))) as image:
+                width, height = image.size
+                # Orientations 5 to 8 of the EXIF standard lie on their side.
+                return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            message = f"{self.root}/{name}: the image cannot be read ({error}); get it again"
+            raise DataError(message, file=f"{self.root}/{name}") from error
+
     def _members(self) -> dict[str, tuple[int, int]]:
         with self._lock:
             if self._index is None:

@@ -259,35 +259,45 @@ class Encoder:
             )
         return int(found)
 
-    def encode(self, conversation: Conversation) -> Encoded:
-        """Return a conversation with its labels, cut at max_length."""
+    def encode(self, conversation: Conversation, *, tiles: Sequence[int] | None = None) -> Encoded:
+        """Return a conversation with its labels, cut at max_length.
+
+        Args:
+            conversation: turns and names of pictures.
+            tiles: how many tiles each picture is cut into, each as many features as one image; None is one each.
+        """
         ids: list[int] = list(self._begin)
         labels: list[int] = [IGNORE] * len(ids)
+        counts = list(tiles) if tiles is not None else [1] * len(conversation.images)
+        left = iter(counts)
         for segment in self.template.segments(conversation.turns):
-            own = self._segment(segment)
+            own = self._segment(segment, left)
             ids += own
             labels += own if segment.supervised else [IGNORE] * len(own)
-        return self._cut(np.array(ids, np.int64), np.array(labels, np.int64), conversation.images)
+        return self._cut(np.array(ids, np.int64), np.array(labels, np.int64), conversation.images, counts)
 
-    def prompt(self, text: str, *, images: int = 0, system: str | None = None) -> np.ndarray:
+    def prompt(
+        self, text: str, *, images: int = 0, system: str | None = None, tiles: Sequence[int] | None = None
+    ) -> np.ndarray:
         """Return the tokens of a question that awaits its answer, int64 (T,); `text` may hold <image>."""
+        left = iter(tiles or ())
         if images and IMAGE not in text:
             text = f"{IMAGE}\n" * images + text
         turns = [Turn("user", text)] if system is None else [Turn("system", system), Turn("user", text)]
         ids = list(self._begin)
         for segment in self.template.segments(turns):
-            ids += self._segment(segment)
+            ids += self._segment(segment, left)
         return np.array(ids, np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated tokens, without special ones."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def _segment(self, segment: Segment) -> list[int]:
+    def _segment(self, segment: Segment, tiles: Iterator[int]) -> list[int]:
         ids: list[int] = []
         for place, piece in enumerate(segment.text.split(IMAGE) if not segment.markup else [segment.text]):
             if place:
-                ids += [self.image_token] * self.image_tokens
+                ids += [self.image_token] * (self.image_tokens * next(tiles, 1))
             ids += self._text(piece, markup=segment.markup)
         if segment.end:
             ids.append(self.end)
@@ -309,14 +319,16 @@ class Encoder:
         made = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not markup)
         return list(made["input_ids"])
 
-    def _cut(self, ids: np.ndarray, labels: np.ndarray, images: tuple[str, ...]) -> Encoded:
+    def _cut(self, ids: np.ndarray, labels: np.ndarray, images: tuple[str, ...], tiles: Sequence[int]) -> Encoded:
         most = self.max_length
         if most is None or len(ids) <= most:
             return Encoded(ids=ids, labels=labels, images=images)
         marks = ids[:most] == self.image_token
-        kept = int(marks.sum()) // max(1, self.image_tokens)
-        if marks.sum() % max(1, self.image_tokens):
+        ends = np.cumsum(tiles) * max(1, self.image_tokens)
+        kept = int(np.searchsorted(ends, marks.sum(), side="right"))
+        whole = int(ends[kept - 1]) if kept else 0
+        if int(marks.sum()) > whole:
             # The cut goes through an image: cut before it.
-            most = int(np.flatnonzero(marks)[kept * self.image_tokens])
+            most = int(np.flatnonzero(marks)[whole])
         lost = int((labels[most:] != IGNORE).sum())
         return Encoded(ids=ids[:most], labels=labels[:most], images=images[:kept], lost=lost)

@@ -169,6 +169,9 @@ class VisionLanguageModel(nn.Module):
             DataError: image tokens and features do not match in number.
         """
         embedded = self.embed(input_ids, pixels=pixels, features=features)
+        if self._drop is not None and labels is not None:
+            # What follows the instruction may not rank the images: its first answer ends where labels begin.
+            self._drop.mark(input_ids == self.image_token, last=(labels != IGNORE).int().argmax(1).sub(1).clamp_min(0))
         given = {"attention_mask": self._mask(attention_mask, embedded), "position_ids": position_ids}
         if labels is None:
             logits: Tensor = self.llm(inputs_embeds=embedded, use_cache=False, **given).logits
@@ -193,8 +196,21 @@ class VisionLanguageModel(nn.Module):
             weight = torch.cat([weight, head.bias.unsqueeze(1)], dim=1)
         return linear_cross_entropy(states, weight, targets)
 
-    def embed(self, input_ids: Tensor, *, pixels: Tensor | None = None, features: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        input_ids: Tensor,
+        *,
+        pixels: Tensor | None = None,
+        features: Tensor | None = None,
+        seen: Tensor | None = None,
+    ) -> Tensor:
         """Return the inputs of the language model (B, T, D): embedded tokens, images in their places.
+
+        Args:
+            input_ids: as in `forward`.
+            pixels: of all images; or `features` of the tower, or `seen`, what `see` made of them (N, Q, D).
+            features: instead of pixels.
+            seen: instead of both.
 
         Raises:
             DataError: image tokens and features do not match in number.
@@ -204,10 +220,10 @@ class VisionLanguageModel(nn.Module):
             self._drop.mark(places if bool(places.any()) else None)
         # The image token is never looked up: it may lie outside the vocabulary.
         embedded: Tensor = self.llm.get_input_embeddings()(input_ids.masked_fill(places, 0))
-        if pixels is None and features is None:
+        if pixels is None and features is None and seen is None:
             self._check(int(places.sum()), 0, 0)
             return embedded
-        inputs = self.see(pixels, features=features)
+        inputs = self.see(pixels, features=features) if seen is None else seen
         self._check(int(places.sum()), inputs.size(0), inputs.size(1))
         return embedded.masked_scatter(places.unsqueeze(-1), inputs.to(embedded.dtype).flatten(0, 1))
 
@@ -270,6 +286,7 @@ class VisionLanguageModel(nn.Module):
         pixels: Tensor | None = None,
         features: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        image_places: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **options: Any,
     ) -> Tensor:
@@ -280,11 +297,14 @@ class VisionLanguageModel(nn.Module):
             pixels: of all images, in the order of the rows; or `features` of the tower.
             features: instead of pixels.
             inputs_embeds: what `embed` made, instead of all these.
+            image_places: where images stand in them, bool (B, T); read only where image tokens are dropped.
             attention_mask: of tokens that are no padding (B, T).
             **options: of transformers' generate.
         """
         if inputs_embeds is None:
             assert input_ids is not None
             inputs_embeds = self.embed(input_ids, pixels=pixels, features=features)
+        elif self._drop is not None:
+            self._drop.mark(image_places)
         made: Tensor = self.llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options)
         return made

@@ -100,18 +100,37 @@ class Assembly:
     @cached_property
     def image_tokens(self) -> int:
         """Tokens that an image becomes; the built model is held against it."""
-        if self.section.connector.name == "resampler":
-            return self.section.connector.queries
+        connector = self.section.connector
+        if connector.name in ("resampler", "c_abstractor", "pyramid_c_abstractor"):
+            return connector.queries
         size, patch = self._grid
         config = self.tower_config
         no_cls = str(config.model_type).startswith("siglip")
         before = 0 if no_cls or self.section.cls != "keep" else 1 + int(getattr(config, "num_register_tokens", 0))
+        if connector.name == "pixel_shuffle":
+            return (size // patch // connector.by) ** 2
         return (size // patch) ** 2 + before
 
     def random_parts(self) -> list[str]:
         """Return the parts that are built random: those from a configuration."""
         named = {"llm": self.section.llm, "tower": self.section.tower}
         return [name for name, reference in named.items() if reference.config is not None]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the model is built with beside its decoder, its tower and the seed, as JSON values."""
+        section = self.section
+        found: dict[str, Any] = {
+            "connector": section.connector.name,
+            "connector_options": section.connector.options,
+            "layer": section.feature_layer,
+            "cls": section.cls,
+        }
+        for name in ("pyramid", "language_drop"):
+            settings = getattr(section, name)
+            if settings is not None:
+                found[name] = settings.model_dump(mode="json")
+        return found
 
     def build(self, *, seed: int) -> VisionLanguageModel:
         """Return the model on the CPU.
@@ -127,6 +146,9 @@ class Assembly:
             connector_options=section.connector.options,
             layer=section.feature_layer,
             cls=section.cls,
+            pyramid=section.pyramid,
+            rotary_2d=section.rotary_2d,
+            language_drop=section.language_drop,
             image_token=self.image_token,
             seed=seed,
             **self._places,

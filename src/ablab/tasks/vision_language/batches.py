@@ -19,6 +19,7 @@ from ablab.contract.failure import DataError
 from ablab.data.images import Framing, load_all
 from ablab.data.multimodal import Packed, batching_order, pack
 from ablab.data.templates import IGNORE, Encoded, Encoder
+from ablab.data.tiling import Tiling
 from ablab.tasks.vision_language.features import FeatureFile
 from ablab.tasks.vision_language.sets import Mixture
 from ablab.training.task import Batch
@@ -51,6 +52,7 @@ class Conversations:
         decoders: threads that decode.
         cached: features of the mixture's pictures, instead of pixels.
         everything: supervise every token, not the assistant's alone.
+        tiling: how pictures are cut into tiles; None takes each whole.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Conversations:
         decoders: int = 1,
         cached: FeatureFile | None = None,
         everything: bool = False,
+        tiling: Tiling | None = None,
     ) -> None:
+        self._tiling = tiling
         self.mixture, self.encoder, self.framing = mixture, encoder, framing
         self.samples = len(mixture)
         self._batch, self._grouped, self._blind, self._everything = batch, grouped, blind, everything
@@ -81,7 +85,7 @@ class Conversations:
 
     def batch(self, ids: np.ndarray, *, seed: int, step: int) -> Batch:
         """Return the samples of these ids, as the list `samples`."""
-        return {"samples": [self.sample(int(i)) for i in ids]}
+        return {"samples": [self.sample(int(i)) for i in ids], "step": step}
 
     def weight(self, batch: Batch) -> float:
         """Return the number of targets."""
@@ -94,7 +98,11 @@ class Conversations:
             DataError: a picture is missing or broken; the message has set, row and name.
         """
         rows, row = self.mixture.place(number)
-        encoded = self.encoder.encode(rows.conversation(row))
+        conversation = rows.conversation(row)
+        tiles = None
+        if self._tiling is not None and conversation.images:
+            tiles = [self._tiling.count(*rows.source.size(name)) for name in conversation.images]
+        encoded = self.encoder.encode(conversation, tiles=tiles)
         if self._everything:
             encoded = Encoded(ids=encoded.ids, labels=encoded.ids.copy(), images=encoded.images, lost=encoded.lost)
         if not encoded.images or self.framing is None:
@@ -106,14 +114,21 @@ class Conversations:
             pixels = load_all(self._loader(rows), encoded.images, pool=self._pool)
         except DataError as error:
             raise DataError(f"set {rows.name} row {row + 1}: {error}", **error.detail | {"row": row + 1}) from error
-        return Sample(encoded=encoded, pixels=np.stack(pixels))
+        return Sample(encoded=encoded, pixels=np.concatenate(pixels))
 
     def _loader(self, rows: Any) -> Any:
-        framing = self.framing
+        framing, tiling = self.framing, self._tiling
         assert framing is not None
         if self._blind:
-            return lambda _: framing.blank()
-        return lambda name: framing.frame(rows.source.open(name))
+            return lambda name: np.stack([framing.blank()] * (tiling.count(*rows.source.size(name)) if tiling else 1))
+        return lambda name: framed(rows.source.open(name), framing, tiling)
+
+
+def framed(image: Any, framing: Framing, tiling: Tiling | None) -> np.ndarray:
+    """Return a picture as the tower's squares, uint8 (tiles, 3, S, S)."""
+    if tiling is None:
+        return framing.frame(image)[None]
+    return np.stack([framing.frame(tile) for tile in tiling.cut(image)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from ablab.contract.result import Outcome
 from ablab.data.images import normalise
 from ablab.generation.decoding import generate
 from ablab.models.vision_language import VisionLanguageModel
+from ablab.tasks.vision_language.batches import framed
 from ablab.tasks.vision_language.benchmarks.catalogue import find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSource
 from ablab.tasks.vision_language.benchmarks.engine import evaluate_benchmarks, locate
@@ -84,7 +86,7 @@ class Answerer:
 
     def __call__(self, questions: Sequence[Question]) -> list[str]:
         """Return one text a question, in order."""
-        rows = [{"inputs_embeds": embedded} for embedded in self._embedded(questions)]
+        rows = self._embedded(questions)
         made = generate(
             self._model,
             rows,
@@ -96,27 +98,33 @@ class Answerer:
         )
         return [self._encoder.decode(ids) for ids in made]
 
-    def _embedded(self, questions: Sequence[Question]) -> list[Tensor]:
-        """Return the inputs of the language model (T, D) for each question."""
+    def _embedded(self, questions: Sequence[Question]) -> list[dict[str, Tensor]]:
+        """Return the inputs of the language model (T, D) for each question, and where images stand in them (T,)."""
         size, found = self._parameters.batch, []
         for low in range(0, len(questions), size):
             part = questions[low : low + size]
-            counts = [len(question.images) for question in part]
-            seen = self._seen([picture for question in part for picture in question.images])
+            frames = [[self._frames(picture) for picture in question.images] for question in part]
+            seen = self._seen([squares for own in frames for squares in own])
             start = 0
-            for question, count in zip(part, counts, strict=True):
-                ids = torch.from_numpy(self._encoder.prompt(question.prompt, images=count)).to(self._device)
-                own = None if seen is None or not count else seen[start : start + count]
-                found.append(self._model.embed(ids[None], features=own)[0])
-                start += count
+            for question, own in zip(part, frames, strict=True):
+                tiles = [len(squares) for squares in own]
+                prompt = self._encoder.prompt(question.prompt, images=len(own), tiles=tiles)
+                ids = torch.from_numpy(prompt).to(self._device)
+                images = None if seen is None or not own else seen[start : start + sum(tiles)]
+                embedded = self._model.embed(ids[None], seen=images)[0]
+                found.append({"inputs_embeds": embedded, "image_places": ids == self._encoder.image_token})
+                start += sum(tiles)
         return found
 
-    def _seen(self, pictures: Sequence[Any]) -> Tensor | None:
-        """Return the tower's features of pictures (N, F, V)."""
-        if not pictures:
+    def _frames(self, picture: Any) -> np.ndarray:
+        """Return a picture's squares (tiles, 3, S, S)."""
+        framing, tiling = self._code.framing, self._code.tiling
+        frames = framed(picture.open(), framing, tiling)
+        return np.stack([framing.blank()] * len(frames)) if self._code.blind else frames
+
+    def _seen(self, frames: Sequence[np.ndarray]) -> Tensor | None:
+        """Return what the language model is given of pictures (N, Q, D)."""
+        if not frames:
             return None
-        framing = self._code.framing
-        frames = [framing.blank() if self._code.blind else framing.frame(one.open()) for one in pictures]
-        pixels = torch.stack([torch.from_numpy(frame) for frame in frames]).to(self._device)
-        features: Tensor = self._model.tower(normalise(pixels, framing))
-        return features
+        pixels = torch.from_numpy(np.concatenate(frames)).to(self._device)
+        return self._model.see(normalise(pixels, self._code.framing))
