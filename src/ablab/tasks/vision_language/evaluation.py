@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ablab.contract.context import Context
+from ablab.contract.decoding import Decoding
 from ablab.contract.result import Outcome
 from ablab.data.images import normalise
 from ablab.generation.decoding import generate
@@ -90,13 +91,20 @@ class Answerer:
         made = generate(
             self._model,
             rows,
-            decoding=self._parameters.decoding,
+            decoding=self._decoding(questions),
             batch_size=self._parameters.batch,
             pad_token_id=self._code.assembly.pad,
             eos_token_id=self._encoder.end,
             device=self._device,
         )
         return [self._encoder.decode(ids) for ids in made]
+
+    def _decoding(self, questions: Sequence[Question]) -> Decoding:
+        """Return how these questions are answered: the stage's decoding, unless the benchmark limits its answers."""
+        longest = questions[0].max_new_tokens if questions else None
+        if longest is None:
+            return self._parameters.decoding
+        return self._parameters.decoding.model_copy(update={"max_new_tokens": longest})
 
     def _embedded(self, questions: Sequence[Question]) -> list[dict[str, Tensor]]:
         """Return the inputs of the language model (T, D) for each question, and where images stand in them (T,)."""

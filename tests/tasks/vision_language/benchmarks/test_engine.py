@@ -213,3 +213,11 @@ def test_what_an_evaluation_reads_and_yields_is_declared() -> None:
 
 def test_benchmarks_without_a_train_split_are_known() -> None:
     assert not ENTRIES["k-dtcbench"].train and not ENTRIES["mathvista"].train and ENTRIES["docvqa"].train
+
+
+def test_a_benchmark_may_limit_the_length_of_its_answers(bench: Bench, tmp_path: Path) -> None:
+    limits = []
+    bench.ask(
+        lambda one: str(limits.append(one.max_new_tokens)), {"questions": {**own(tmp_path, 2), "max_new_tokens": 5}}
+    )
+    assert limits == [5, 5]

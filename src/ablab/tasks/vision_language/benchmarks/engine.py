@@ -116,7 +116,8 @@ def ask(
         for chunk in chunks(asked, settings.chunk):
             if context.stop_requested():
                 raise StopRequested(f"stopped during {benchmark.title}; {len(answered)} answers are kept")
-            texts = kept.known(chunk) or answers_of(generate, chunk, benchmark)
+            longest = [dataclasses.replace(question, max_new_tokens=source.max_new_tokens) for question in chunk]
+            texts = kept.known(chunk) or answers_of(generate, longest, benchmark)
             kept.add(chunk, texts)
             for question, text in zip(chunk, texts, strict=True):
                 if (question.unit or question.id) in shown:

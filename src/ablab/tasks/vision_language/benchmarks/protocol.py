@@ -60,6 +60,7 @@ class Question:
         group: part that the benchmark reports apart (adversarial, human, a category).
         language: language of the question.
         unit: what is asked or left out as one; the id of the question that its rotations share.
+        max_new_tokens: longest answer, where the study says it of this benchmark; the same for all of one call.
         extra: what else its rule needs.
     """
 
@@ -72,6 +73,7 @@ class Question:
     group: str = ""
     language: Language = "en"
     unit: str = ""
+    max_new_tokens: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
