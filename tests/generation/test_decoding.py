@@ -218,3 +218,42 @@ def test_collate_pads_what_has_the_rows_length_and_stacks_the_rest() -> None:
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValidationError, match="min_length 9 exceeds"):
         Decoding(min_length=9, max_new_tokens=8)
+
+
+def test_beams_gather_only_what_differs_between_them() -> None:
+    from ablab.generation.cache import beam_cache
+
+    cache = beam_cache(model_of("llama"), prompt=3)
+    assert cache is not None
+    states = torch.randn(4, 1, 5, 8)
+    cache.update(states.clone(), -states, 0)
+    beams = torch.tensor([1, 1, 0, 2])
+    cache.reorder_cache(beams)
+    keys, values = cache.layers[0].keys, cache.layers[0].values
+    assert torch.equal(keys[:, :, :3], states[:, :, :3])
+    assert torch.equal(keys[:, :, 3:], states[beams][:, :, 3:])
+    assert torch.equal(values, -keys)
+    crossed = beam_cache(model_of("bart"), prompt=0)
+    assert crossed is not None
+    for part in (crossed.self_attention_cache, crossed.cross_attention_cache):
+        part.update(states, states, 0)
+    crossed.reorder_cache(beams)
+    assert torch.equal(crossed.self_attention_cache.layers[0].keys, states[beams])
+    assert crossed.cross_attention_cache.layers[0].keys is states or torch.equal(
+        crossed.cross_attention_cache.layers[0].keys, states
+    )
+
+
+def test_a_sliding_window_keeps_its_own_cache() -> None:
+    import transformers as t
+
+    from ablab.generation.cache import beam_cache
+
+    shape = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 6, "pad_token_id": PAD}
+    torch.manual_seed(0)
+    model = t.MistralForCausalLM(t.MistralConfig(**shape, **heads, eos_token_id=END)).eval()
+    assert beam_cache(model, prompt=4) is None
+    rows = rows_of(5)
+    found = generate(model, rows, decoding=Decoding(beams=2, max_new_tokens=5), batch_size=3)
+    assert found == [alone(model, row, num_beams=2, max_new_tokens=5) for row in rows]

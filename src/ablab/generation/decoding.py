@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ablab.contract.decoding import Decoding
 from ablab.contract.failure import ConfigError, OutOfMemoryError
 from ablab.contract.memory import is_out_of_memory
+from ablab.generation.cache import beam_cache
 
 #: Tokens a batch may hold where the caller names no budget: padded inputs, and beams times the longest output.
 BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
@@ -158,6 +159,7 @@ class _Run:
         generating: Any = model
         own = getattr(generating, "generation_config", None)
         self.device = device
+        self._model = model
         self._generate = generating.generate
         self._options = {name: value for name, value in options.items() if name != "logits_processor"}
         self._own_processors = list(options.get("logits_processor", ()))
@@ -178,11 +180,13 @@ class _Run:
     def __call__(self, rows: Sequence[Row]) -> list[list[int]]:
         batch = collate(rows, pad_token_id=self._pad, left=not self._encoder_decoder)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        prompt = 0
-        if not self._encoder_decoder and "inputs_embeds" not in batch:
-            prompt = batch["input_ids"].size(1)
+        width = batch["attention_mask"].size(1)
+        prompt = 0 if self._encoder_decoder or "inputs_embeds" in batch else width
         processors = [*self._own_processors, *self._processors(prompt)]
-        made = self._generate(**batch, generation_config=self._config, logits_processor=processors, **self._options)
+        options = self._options
+        if self._decoding.beams > 1 and (cache := beam_cache(self._model, prompt=width)) is not None:
+            options = {"past_key_values": cache, **options}
+        made = self._generate(**batch, generation_config=self._config, logits_processor=processors, **options)
         # An encoder-decoder's output begins with the start token.
         skipped = 1 if self._encoder_decoder else prompt
         return [self._cut(row) for row in made[:, skipped:].tolist()]
@@ -279,7 +283,6 @@ def _configuration(decoding: Decoding, *, pad: int, ends: set[int], start: int |
         early_stopping=decoding.early_stopping,
         max_new_tokens=decoding.max_new_tokens,
         max_length=None,
-        min_length=0,
         min_new_tokens=decoding.min_length,
         # Ours look at the output only; the model's files may ask for more.
         no_repeat_ngram_size=0,
