@@ -6,10 +6,10 @@ each it is their product. `files` writes and opens an index, `engine` searches a
 makes the smaller kinds out of the exact one and states what they lose.
 """
 
-from ablab.models.search.best import Found
+from ablab.models.search.best import NOTHING, Found
 from ablab.models.search.compress import compress
 from ablab.models.search.engine import search
 from ablab.models.search.files import Index, IndexWriter, open_index
 from ablab.models.search.loss import Loss, state_loss
 
-__all__ = ["Found", "Index", "IndexWriter", "Loss", "compress", "open_index", "search", "state_loss"]
+__all__ = ["NOTHING", "Found", "Index", "IndexWriter", "Loss", "compress", "open_index", "search", "state_loss"]

@@ -121,6 +121,23 @@ class Index(Strict):
     loss_queries: int = setting(256, "Queries by which a compressed index states its loss.", ge=1)
 
 
+class Ask(Search):
+    """Parameters of a search stage: one query of one's own."""
+
+    text: str | None = setting(None, "Text of the query, without instruction.", min_length=1)
+    image: str | None = setting(None, "Image file of the query.")
+    instruction: str | None = setting(
+        None, "Instruction before the text; null takes the one most queries of the split begin with."
+    )
+    top: int = setting(10, "Passages shown.", ge=1)
+
+    @model_validator(mode="after")
+    def _something_is_asked(self) -> Ask:
+        if self.text is None and self.image is None:
+            raise ValueError("give a text, an image, or both")
+        return self
+
+
 def _references(sections: Sections, _: Any) -> list[DataReference]:
     """Return what the prepare stage reads from outside the store."""
     data = sections["data"]
@@ -249,6 +266,16 @@ INDEX = StageSpec(
     summary="encode a pool of passages, to be searched",
 )
 
+ASK = StageSpec(
+    kind="search",
+    parameters=Ask,
+    sections=("towers", "model"),
+    seeded=False,
+    run="ablab.worker.stages.evaluate:run",
+    inputs=("prepare", "train", "index"),
+    summary="find passages for one query of one's own",
+)
+
 #: Metrics of an evaluation, over the whole pool.
 _SCORES = ("hit@*", "pseudo_recall@*", "mrr@*", "ndcg@*")
 _EVALUATED = tuple(f"*/{score}" for score in _SCORES)
@@ -290,7 +317,7 @@ SPEC = TaskSpec(
     name="retrieval",
     title="Multimodal retrieval",
     sections={"data": Data, "towers": Towers, "model": Model, "loss": Loss},
-    stages={spec.kind: spec for spec in (PREPARE, PRETRAIN, TRAIN, MINE, INDEX, EVALUATE, PROBE, BM25)},
+    stages={spec.kind: spec for spec in (PREPARE, PRETRAIN, TRAIN, MINE, INDEX, EVALUATE, PROBE, BM25, ASK)},
     pipeline={"prepare": {}, "train": {}, "evaluate": {}},
     metrics=(
         Metric(

@@ -23,7 +23,7 @@ from ablab.models.gradient_cache import encode_in_chunks
 from ablab.models.retriever import Retriever, Role
 from ablab.tasks.retrieval.batches import Groups, Items, TrainPairs
 from ablab.tasks.retrieval.building import SEEN, Builder, input_of
-from ablab.tasks.retrieval.config import Evaluate, Index, Mine, Prepare, Probe, RetrievalTrain
+from ablab.tasks.retrieval.config import Ask, Evaluate, Index, Mine, Prepare, Probe, RetrievalTrain
 from ablab.tasks.retrieval.objective import Objective
 from ablab.tasks.retrieval.preparation import open_pairs, prepare
 from ablab.tasks.retrieval.sections import Data, Loss, Model, Towers
@@ -184,14 +184,16 @@ class Retrieval:
         return {f"{split}/loss": totals["loss"] / weight, f"{split}/r@1": totals["r@1"] / weight}
 
     def evaluate(self, model: nn.Module, parameters: Any, context: Context) -> Outcome:
-        """Do what a stage on a trained model asks for: evaluate, probe, mine or index."""
-        from ablab.tasks.retrieval import evaluation, indexing, mining, probing
+        """Do what a stage on a trained model asks for: evaluate, probe, mine, index or search."""
+        from ablab.tasks.retrieval import asking, evaluation, indexing, mining, probing
 
         assert isinstance(model, Retriever)
         if isinstance(parameters, Mine):
             return mining.mine(self, model, parameters, context)
         if isinstance(parameters, Index):
             return indexing.index(self, model, parameters, context)
+        if isinstance(parameters, Ask):
+            return asking.ask(self, model, parameters, context)
         if isinstance(parameters, Probe):
             return probing.probe(self, model, parameters, context)
         assert isinstance(parameters, Evaluate)
