@@ -29,6 +29,7 @@ from ablab.cli import (
     plan,
     report,
     run,
+    search,
     serve,
     show,
     status,
@@ -81,6 +82,7 @@ for module in (
     define,
     fetch,
     data,
+    search,
     clean,
 ):
     module.register(app)
