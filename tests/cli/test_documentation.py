@@ -13,6 +13,12 @@ from ablab.cli.main import app
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+#: Commands with those below a group, by "group name" (`data describe`).
+EVERY = COMMANDS | {
+    f"{group} {name}": command
+    for group, whole in COMMANDS.items()
+    for name, command in getattr(whole, "commands", {}).items()
+}
 
 
 def test_every_command_has_a_row_with_an_example() -> None:
@@ -27,12 +33,14 @@ def test_every_example_names_options_that_the_command_has() -> None:
     wrong = []
     for example in examples:
         name, *words = shlex.split(example)
-        known = {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
+        if getattr(COMMANDS[name], "commands", None):
+            name = f"{name} {words.pop(0)}"
+        known = {option for parameter in EVERY[name].params for option in parameter.opts} | {"--help"}
         wrong += [f"{name} {word}" for word in words if word.startswith("-") and word not in known]
     assert wrong == []
 
 
 def test_options_told_in_the_text_exist_somewhere() -> None:
     told = set(re.findall(r"`(--[a-z-]+)", PAGE.read_text()))
-    known = {option for command in COMMANDS.values() for parameter in command.params for option in parameter.opts}
+    known = {option for command in EVERY.values() for parameter in command.params for option in parameter.opts}
     assert told - known - {"--help"} == set()
