@@ -35,12 +35,13 @@ def planned_budget(view: AuditView, experiment: Experiment) -> dict[str, Any]:
 def budgets_differ(view: AuditView) -> Iterable[Finding]:
     """Warnings: a variant or control whose planned or measured training differs in amount from its baseline's.
 
-    A control that trains less fails for that reason, and shows nothing.
+    A control that trains less fails for that reason, and shows nothing; one that never trains is meant to do without.
     """
     for index, comparison in view.comparisons():
         baseline = view.study.experiments[comparison.baseline]
         for arm in view.arms(comparison, controls=True)[1:]:
-            if _is_factor(view, comparison):
+            untrained = arm.name in comparison.fail_controls and not view.training(arm)
+            if _is_factor(view, comparison) or untrained:
                 continue
             ours, theirs = planned_budget(view, baseline), planned_budget(view, arm)
             found = _differing(ours, theirs)

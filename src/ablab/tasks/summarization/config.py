@@ -41,7 +41,7 @@ class Model(Strict):
     checkpoint: ModelReference = setting(
         ...,
         "Hub name, folder, or {config: {model_type: mt5, ...}} built small and random; width, layers, heads, "
-        "feedforward and positions may stand there for what the architecture calls them.",
+        "feedforward, positions and initial_std may stand there for what the architecture calls them.",
     )
     kind: Literal["seq2seq", "causal"] = setting(
         "seq2seq", "seq2seq: an encoder-decoder (mT5, T5, BART, mBART); causal: a decoder-only language model."

@@ -79,23 +79,25 @@ _LIMITS = ("max_position_embeddings", "n_positions", "max_positions")
 _SIZES: dict[str, dict[str, tuple[str, ...]]] = {
     "t5": {
         "width": ("d_model",), "layers": ("num_layers", "num_decoder_layers"), "heads": ("num_heads",),
-        "feedforward": ("d_ff",), "positions": (),
+        "feedforward": ("d_ff",), "positions": (), "initial_std": ("initializer_factor",),
     },
     "bart": {
         "width": ("d_model",), "layers": ("encoder_layers", "decoder_layers"),
         "heads": ("encoder_attention_heads", "decoder_attention_heads"),
         "feedforward": ("encoder_ffn_dim", "decoder_ffn_dim"), "positions": ("max_position_embeddings",),
+        "initial_std": ("init_std",),
     },
     "llama": {
         "width": ("hidden_size",), "layers": ("num_hidden_layers",), "heads": ("num_attention_heads",),
         "feedforward": ("intermediate_size",), "positions": ("max_position_embeddings",),
+        "initial_std": ("initializer_range",),
     },
 }  # fmt: skip
 _LIKE = {"mt5": "t5", "umt5": "t5", "mbart": "bart", "mistral": "llama", "qwen2": "llama", "qwen3": "llama"}
 
 
 def translated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with width, layers, heads, feedforward and positions by the architecture's own names.
+    """Return a configuration with width, layers, heads, feedforward, positions and initial_std by the architecture's own names.
 
     So arms that differ in architecture only differ in model_type only. Other entries stay as they are.
     """

@@ -38,9 +38,9 @@ def train_tokenizer(
     made = Tokenizer(models.Unigram() if unigram else models.BPE(unk_token=SPECIAL["unk_token"]))
     made.normalizer = normalizers.NFC()
     made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"\n"), "isolated"), pre_tokenizers.Metaspace(prepend_scheme="always")]
+        [pre_tokenizers.Split(Regex(r"\n"), "isolated"), pre_tokenizers.Metaspace(prepend_scheme="first")]
     )
-    made.decoder = decoders.Metaspace(prepend_scheme="always")
+    made.decoder = decoders.Metaspace(prepend_scheme="first")
     size = max(vocabulary - len(tags), len(special) + 1)
     trainer: Any
     if unigram:
