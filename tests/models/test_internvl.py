@@ -174,6 +174,21 @@ def test_what_is_missing_or_left_over_is_named(checkpoint, tmp_path):
         load_decoder(tmp_path)
 
 
+def test_its_connector_goes_into_a_model_of_the_same_sizes(checkpoint):
+    from ablab.contract.models import ModelReference
+    from ablab.models.hub import load_connector_into
+    from ablab.models.vision_language import build_vision_language
+
+    folder, state = checkpoint
+    name = ModelReference(name=str(folder))
+    built = {"connector": "pixel_shuffle", "layer": -1, "image_token": 49, "seed": 0}
+    model = build_vision_language(llm=name, tower=name, **built)
+    load_connector_into(model, name)
+    assert torch.equal(model.connector.linear_1.weight, state["mlp1.1.weight"])
+    with pytest.raises(DataError, match="does not fit"):
+        load_connector_into(build_vision_language(llm=name, tower=name, **built, connector_options={"by": 4}), name)
+
+
 def test_one_name_stands_for_decoder_and_tower(checkpoint):
     from ablab.models.hub import load_model
 

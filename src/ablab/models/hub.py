@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from ablab.contract.failure import ConfigError, DataError
 from ablab.contract.models import ModelReference, model_references
 from ablab.contract.order import Input
 from ablab.contract.seeds import stream_seed
-from ablab.models.internvl import is_internvl, load_decoder, load_tower
+from ablab.models.experts import ENTRY as EXPERTS
+from ablab.models.experts import restore_experts
+from ablab.models.internvl import is_internvl, load_connector, load_decoder, load_tower
 from ablab.models.source import set_source
 from ablab.models.vision.rotary2d import restore_rotary_2d
 from ablab.store.hub import lock_name
@@ -104,6 +107,36 @@ def load_model(
         quantize(model)
     model.eval()
     return model
+
+
+def load_connector_into(
+    model: nn.Module,
+    reference: ModelReference,
+    *,
+    inputs: Iterable[Input] = (),
+    revisions: Mapping[str, str] | None = None,
+    study_folder: str | Path | None = None,
+) -> None:
+    """Put the connector of an InternVL checkpoint into a model's part `connector`, or into the one behind its pyramid.
+
+    Raises:
+        DataError: the checkpoint is no InternVL one, or its connector is of another shape.
+    """
+    place = locate(reference, inputs=inputs, revisions=revisions, study_folder=study_folder)
+    with _explained(place, "connector"), _quiet():
+        folder = _internvl(place)
+    if folder is None:
+        raise DataError(f"{place.text}: no InternVL checkpoint, so it has no connector to load", file=place.name)
+    between: Any = getattr(model.connector, "inner", model.connector)
+    own, given = between.state_dict(), load_connector(folder)
+    wrong = [name for name in own if name not in given or given[name].shape != own[name].shape]
+    if wrong:
+        raise DataError(
+            f"{place.text}: its connector does not fit, {wrong[0]} is {tuple(own[wrong[0]].shape)} here; widths and "
+            "pixel shuffle must be the checkpoint's own (a pyramid that concatenates scales is wider)",
+            file=place.name,
+        )
+    between.load_state_dict(given)
 
 
 def load_tokenizer(
@@ -274,6 +307,10 @@ def _stored(
         made = _section(AutoConfig.from_pretrained(place.name, **shared), kind)
         for entry, value in (config or {}).items():
             setattr(made, entry, value)
+        if getattr(made, EXPERTS, None) is not None:
+            built: PreTrainedModel = _auto(kind).from_config(made, **options)
+            restore_experts(built, _snapshot(place))
+            return built
         model, report = _auto(kind).from_pretrained(
             place.name, config=made, output_loading_info=True, **shared, **options
         )
@@ -286,6 +323,15 @@ def _stored(
             missing=sorted(wrong)[:20],
         )
     return model  # type: ignore[no-any-return]
+
+
+def _snapshot(place: Place) -> Path:
+    """Return the folder of a model, downloaded where it is the hub's."""
+    if Path(place.name).is_dir():
+        return Path(place.name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(place.name, revision=place.revision, allow_patterns=["*.json", "*.safetensors"]))
 
 
 def _internvl(place: Place) -> Path | None:

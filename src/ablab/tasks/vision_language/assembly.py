@@ -13,7 +13,7 @@ from ablab.contract.order import Input
 from ablab.contract.registry import is_file_reference
 from ablab.data.images import Aspect, Framing, normalise
 from ablab.data.templates import Encoder, template_of
-from ablab.models.hub import load_config, load_image_processor, load_tokenizer
+from ablab.models.hub import load_config, load_connector_into, load_image_processor, load_tokenizer
 from ablab.models.vision_language import VisionLanguageModel, build_vision_language
 from ablab.tasks.vision_language.batches import Rows
 from ablab.tasks.vision_language.config import Model
@@ -153,6 +153,8 @@ class Assembly:
             seed=seed,
             **self._places,
         )
+        if section.connector.pretrained is not None:
+            load_connector_into(model, section.connector.pretrained, **self._places)
         if model.image_tokens != self.image_tokens and not is_file_reference(section.connector.name):
             raise ConfigError(
                 f"an image becomes {model.image_tokens} tokens, where the configuration of {section.tower.label} tells "

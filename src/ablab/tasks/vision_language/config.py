@@ -55,6 +55,9 @@ class Connector(Strict):
         "(queries that attend to the features), pixel_shuffle (blocks side by side, then an MLP), c_abstractor and "
         "pyramid_c_abstractor (convolutions around a pool), or file.py:Name of one's own.",
     )
+    pretrained: ModelReference | None = setting(
+        None, "InternVL checkpoint that the connector's weights come from (pixel_shuffle); null draws them."
+    )
     experts: int = setting(4, "Experts of moe_mlp.", ge=2)
     active: int = setting(2, "Experts of moe_mlp that each feature uses.", ge=1)
     balance: float = setting(0.01, "Weight of moe_mlp's load-balancing loss.", ge=0)
@@ -62,6 +65,14 @@ class Connector(Strict):
     layers: int = setting(3, "Layers of the resampler; blocks of an abstractor before and after its pool.", ge=1)
     by: int = setting(2, "Side of the blocks of pixel_shuffle.", ge=1)
     heads: int = setting(8, "Attention heads of the resampler.", ge=1)
+
+    @model_validator(mode="after")
+    def _pretrained_fits(self) -> Connector:
+        if self.pretrained is not None and (self.name != "pixel_shuffle" or self.pretrained.name is None):
+            raise ValueError(
+                "pretrained names an InternVL checkpoint, for the connector pixel_shuffle"
+            )
+        return self
 
     @property
     def options(self) -> dict[str, int | float]:
@@ -280,6 +291,9 @@ class Evaluate(benchmarks.BenchmarkSettings):
     A path that begins with `prepared:` names a file that the prepare stage wrote.
     """
 
+    zero_shot: bool = setting(
+        False, "Ask the model as it is loaded, before any training; needs no train stage."
+    )
     overlap: bool = setting(True, "Look for the benchmarks' pictures and questions in the training sets.")
     decoding: Decoding = setting(
         default_factory=lambda: Decoding(max_new_tokens=64), description="How answers are made."
@@ -324,7 +338,11 @@ def _model_references(sections: Sections, _: Any) -> list[DataReference]:
     """Return the models of the section `model` that come from outside the store."""
     model = sections["model"]
     assert isinstance(model, Model)
-    return [*model_references(model.llm, path="model.llm"), *model_references(model.tower, path="model.tower")]
+    return [
+        *model_references(model.llm, path="model.llm"),
+        *model_references(model.tower, path="model.tower"),
+        *model_references(model.connector.pretrained, path="model.connector.pretrained"),
+    ]
 
 
 def _evaluation_references(sections: Sections, parameters: Any) -> list[DataReference]:

@@ -34,9 +34,13 @@ def run(order: Order, context: Context) -> Outcome:
     parameters = sized(parameters_of(order), order)
     with context.time("start-up"):
         code = build_code(order)
-        source, folder = weights_of(order)
-        parts = training_parts(source.path)
-        model = load_trained(code, folder, device=device, seed=order.seed or 0, parts=parts)
+        if getattr(parameters, "zero_shot", False):
+            model, origin = code.model(seed=order.seed or 0).to(device).eval(), {"checkpoint.input": "none: zero-shot"}
+        else:
+            source, folder = weights_of(order)
+            parts = training_parts(source.path)
+            model = load_trained(code, folder, device=device, seed=order.seed or 0, parts=parts)
+            origin = {"checkpoint.input": source.reference, "checkpoint.name": folder.name}
     precision = context.numerics.precision or resolve("auto", device)
     batch = getattr(parameters, "batch", 0)
     with (
@@ -46,8 +50,7 @@ def run(order: Order, context: Context) -> Outcome:
         autocast(precision, device),
     ):
         outcome = code.evaluate(model, parameters, context)
-    facts = {"checkpoint.input": source.reference, "checkpoint.name": folder.name} | outcome.facts
-    return outcome.model_copy(update={"facts": facts})
+    return outcome.model_copy(update={"facts": origin | outcome.facts})
 
 
 def sized(parameters: Any, order: Order) -> Any:
