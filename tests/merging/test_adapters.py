@@ -14,8 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from ablab.contract.failure import AblabError, DataError
 from ablab.contract.merge import Merge
-from ablab.merging.factoring import factor
 from ablab.merging.merge import Named, Report, merge_models
+from ablab.models.low_rank import factor
 
 
 def llama() -> nn.Module:

@@ -25,7 +25,9 @@ from ablab.cli import (
     fetch,
     figure,
     imports,
+    merge,
     note,
+    outlets,
     plan,
     report,
     run,
@@ -82,6 +84,8 @@ for module in (
     define,
     fetch,
     data,
+    merge,
+    outlets,
     search,
     clean,
 ):
