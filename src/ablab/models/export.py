@@ -75,4 +75,13 @@ def export_vision_language(
             "from transformers import LlavaForConditionalGeneration",
             f"model = LlavaForConditionalGeneration.from_pretrained({str(folder)!r})",
         ]
+    _readable(folder)
     return Exported(format="own" if why else "llava", why=why, load=load, adapters=adapters)
+
+
+def _readable(folder: Path) -> None:
+    """Let whoever may read the folder read its files: the library makes them for their owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)

@@ -70,11 +70,10 @@ def apply_trainability(model: nn.Module, parts: Mapping[str, Trainability], *, s
     Raises:
         ConfigError: no such part, a layer beyond the last, adapter targets that match nothing.
     """
-    adapted: dict[str, list[str]] = {}
     for name, settings in parts.items():
         module = part_of(model, name)
         if settings.adapts:
-            adapted[name] = add_lora(
+            add_lora(
                 module,
                 rank=settings.rank,
                 alpha=settings.scale,
@@ -94,7 +93,7 @@ def apply_trainability(model: nn.Module, parts: Mapping[str, Trainability], *, s
             module.requires_grad_(settings.mode == "full")
     train_new_rows(model)
     _unused_stay_frozen(model)
-    return part_table(model, parts, adapted=adapted)
+    return part_table(model, parts)
 
 
 def remove_adapters(model: nn.Module, parts: Mapping[str, Trainability]) -> None:
@@ -106,28 +105,24 @@ def remove_adapters(model: nn.Module, parts: Mapping[str, Trainability]) -> None
     mark_overwritten(model, merge_rows(model))
 
 
-def part_table(
-    model: nn.Module, parts: Mapping[str, Trainability], *, adapted: Mapping[str, Sequence[str]] | None = None
-) -> list[PartRow]:
+def part_table(model: nn.Module, parts: Mapping[str, Trainability]) -> list[PartRow]:
     """Return one row for each part, and one for what no part names.
 
     Args:
         model: after `apply_trainability`.
         parts: settings by part name.
-        adapted: matrices with adapters by part, where known.
     """
     rows, seen = [], set[int]()
     for name, settings in reversed(list(parts.items())):  # a part inside another is counted where it is named
         own = [p for p in part_of(model, name).parameters() if id(p) not in seen]
         seen |= {id(p) for p in own}
-        matrices = (adapted or {}).get(name, ())
         rows.append(
             _row(
                 name,
                 settings.mode,
                 own,
                 learning_rate=settings.learning_rate,
-                adapted=len(matrices),
+                adapted=sum(hasattr(child, "lora_A") for child in part_of(model, name).modules()),
                 layers=_layers_text(part_of(model, name), settings, name),
             )
         )

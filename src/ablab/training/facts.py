@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ablab.contract.result import Evaluation, Table
 from ablab.contract.training import ParameterGroup
 from ablab.training.optimizer import first_match
 
@@ -32,6 +33,17 @@ def parameter_facts(model: nn.Module, rules: Sequence[ParameterGroup] = ()) -> d
     if rules:
         facts["parameters.groups"] = groups
     return facts
+
+
+def part_evaluation(facts: Mapping[str, Any]) -> tuple[Evaluation, ...]:
+    """Return the table of trained and frozen parameters of each part, where the facts have one (parameters.table)."""
+    rows = facts.get("parameters.table")
+    if not rows:
+        return ()
+    columns = ("part", "mode", "layers", "learning rate", "trained", "frozen", "total", "matrices with adapters")
+    fields = ("part", "mode", "layers", "learning_rate", "trained", "frozen", "total", "adapted")
+    table = Table(name="parts", columns=columns, rows=tuple(tuple(row[field] for field in fields) for row in rows))
+    return (Evaluation(name="parts", tables=(table,)),)
 
 
 def _empty() -> dict[str, int]:

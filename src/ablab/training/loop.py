@@ -26,7 +26,7 @@ from ablab.training import precision as numerics
 from ablab.training.accumulation import micro_batch
 from ablab.training.batches import Prefetcher, StepBatch, Stream, make_batch, to_device
 from ablab.training.distribution import World, join
-from ablab.training.facts import parameter_facts
+from ablab.training.facts import parameter_facts, part_evaluation
 from ablab.training.guard import Ledger, MicroSums, culprits
 from ablab.training.keeper import Keeper
 from ablab.training.memory import naming_size
@@ -359,6 +359,7 @@ class Trainer:
             best={name: Best(value=value, step=step) for name, (value, step) in state.best.items()},
             facts=facts,
             steps=self.times.summary(self.parameters.batch),
+            evaluations=part_evaluation(state.facts),
             artifacts={which: f"checkpoints/{name}" for which, name in self._kept().items()},
         )
 
