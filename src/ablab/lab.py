@@ -74,8 +74,11 @@ class Lab:
 
         return make_plan(self.study, self.store, only=only, seeds=seeds)
 
-    def fetch(self, *, say: Callable[[str], None] | None = None) -> list[Item]:
-        """Download and verify what the study reads from outside the store; one item a file, set or model."""
+    def fetch(self, *, say: Callable[[str], None] | None = None, download: bool = True) -> list[Item]:
+        """Download and verify what the study reads from outside the store; one item a file, set or model.
+
+        What its checklist expects is held against what is found. Without `download` only what is here is looked at.
+        """
         from ablab.audit.checks.prerequisites import references
         from ablab.audit.view import AuditView
         from ablab.store.fetch import fetch
@@ -83,7 +86,14 @@ class Lab:
 
         path = Path(self.study.path).resolve()
         found = references(AuditView(self.study))
-        return fetch(found, lock=lock_path(path), study_folder=path.parent, say=say)
+        return fetch(
+            found,
+            lock=lock_path(path),
+            study_folder=path.parent,
+            say=say,
+            expected=self.study.checklist,
+            download=download,
+        )
 
     def check(self, *, probe: bool = False, say: Callable[[str], None] | None = None) -> list[Finding]:
         """Audit the study; with `probe`, first build each distinct configuration and run two steps of it."""

@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ablab.contract.checklist import Expected
 from ablab.contract.failure import AblabError, DataError
 from ablab.contract.task import DataReference
-from ablab.store.fingerprint import bundled_fingerprint, fingerprint
-from ablab.store.hub import cached_revision, extend_lock, is_offline, lock_name
+from ablab.store.files import read_json
+from ablab.store.fingerprint import bundled_fingerprint, bundled_folder, fingerprint
+from ablab.store.hub import cached_revision, extend_lock, hub_cache, is_offline, lock_name, read_lock
+from ablab.store.rows import count_rows
 
-Status = Literal["present", "fetched", "missing", "gated", "damaged", "out of reach"]
+Status = Literal["present", "fetched", "other size", "missing", "gated", "damaged", "out of reach"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,9 @@ class Item:
         expected: what the study or the hub says it is.
         found: what lies on this machine.
         remedy: what to do, where something is wrong.
+        rows: rows of its tables, where they were counted.
+        purpose: what it is for, as the checklist says.
+        files: the files found; not for printing.
     """
 
     name: str
@@ -40,6 +46,9 @@ class Item:
     found: str = ""
     bytes: int = 0
     remedy: str = ""
+    rows: int | None = None
+    purpose: str = ""
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def ok(self) -> bool:
@@ -53,6 +62,8 @@ def fetch(
     lock: str | os.PathLike[str],
     study_folder: str | os.PathLike[str],
     say: Callable[[str], None] | None = None,
+    expected: Iterable[Expected] = (),
+    download: bool = True,
 ) -> list[Item]:
     """Fetch and verify data; one item a reference, problems among them rather than raised.
 
@@ -61,16 +72,66 @@ def fetch(
         lock: the study's lock file; revisions that were not known are added.
         study_folder: where relative paths start.
         say: told of each download that begins.
+        expected: the study's checklist; what of it no reference names is fetched too.
+        download: False looks at what is here, and brings nothing.
     """
+    entries = {(entry.kind, entry.name): entry for entry in expected}
+    wanted = {(_kind(reference), reference.name): reference for reference in references}
+    wanted = {**wanted, **{place: _reference(entry) for place, entry in entries.items() if place not in wanted}}
     found = []
-    for reference in references:
+    for place, reference in wanted.items():
         if reference.kind == "hub":
-            found.append(_hub(reference, lock, say or (lambda _: None)))
+            item = _hub(reference, lock, say or (lambda _: None)) if download else _cached(reference, lock)
         elif reference.kind == "bundled":
-            found.append(_bundled(reference))
+            item = _bundled(reference)
         else:
-            found.append(_file(reference, Path(study_folder)))
+            item = _file(reference, Path(study_folder))
+        found.append(_compared(item, entries[place]) if place in entries else item)
     return found
+
+
+def _kind(reference: DataReference) -> str:
+    return reference.repository if reference.kind == "hub" else reference.kind
+
+
+def _reference(entry: Expected) -> DataReference:
+    """Return what a checklist entry names as a reference."""
+    if entry.kind == "dataset" or entry.kind == "model":
+        return DataReference(
+            kind="hub",
+            name=entry.name,
+            path="checklist",
+            revision=entry.revision,
+            gated=entry.gated,
+            repository=entry.kind,
+        )
+    return DataReference(kind=entry.kind, name=entry.name, path="checklist")
+
+
+def _compared(item: Item, entry: Expected) -> Item:
+    """Return an item beside what the checklist expects of it; another size is a status of its own."""
+    expected = [item.expected] if item.expected else []
+    expected += [f"{entry.rows:,} rows"] if entry.rows is not None else []
+    expected += [f"{entry.bytes:,} bytes"] if entry.bytes is not None else []
+    item = replace(item, expected=", ".join(expected), purpose=entry.purpose)
+    if not item.ok:
+        return item
+    try:
+        rows = count_rows(item.files) if entry.rows is not None else None
+    except DataError as error:
+        return replace(item, status="damaged", found=str(error), remedy="fetch again")
+    found = [item.found] + ([f"{rows:,} rows"] if rows is not None else [])
+    item = replace(item, rows=rows, found=", ".join(filter(None, found)))
+    sizes = (("rows", entry.rows, rows), ("bytes", entry.bytes, item.bytes or None))
+    wrong = [
+        f"{name}: {got:,} instead of {want:,}"
+        for name, want, got in sizes
+        if want is not None and got is not None and abs(got - want) > entry.tolerance * want
+    ]
+    if not wrong:
+        return item
+    remedy = f"{'; '.join(wrong)}: is it the set that is meant? Correct the name or the checklist"
+    return replace(item, status="other size", remedy=remedy)
 
 
 def _file(reference: DataReference, folder: Path) -> Item:
@@ -82,7 +143,10 @@ def _file(reference: DataReference, folder: Path) -> Item:
         return Item(name=reference.name, kind=reference.kind, status="missing", found=str(error), remedy=remedy)
     files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
     size = sum(one.stat().st_size for one in files)
-    return Item(name=reference.name, kind=reference.kind, status="present", found=f"sha256:{digest[:16]}", bytes=size)
+    found = f"sha256:{digest[:16]}"
+    return Item(
+        name=reference.name, kind=reference.kind, status="present", found=found, bytes=size, files=tuple(sorted(files))
+    )
 
 
 def _bundled(reference: DataReference) -> Item:
@@ -90,7 +154,11 @@ def _bundled(reference: DataReference) -> Item:
         digest = bundled_fingerprint(reference.name)
     except AblabError as error:
         return Item(name=reference.name, kind="bundled", status="damaged", found=str(error), remedy="reinstall ablab")
-    return Item(name=reference.name, kind="bundled", status="present", found=f"sha256:{digest[:16]}")
+    listed = read_json(bundled_folder(reference.name) / "SOURCE.json").get("files", {})
+    files = tuple(bundled_folder(reference.name) / name for name in sorted(listed))
+    size = sum(file.stat().st_size for file in files)
+    found = f"sha256:{digest[:16]}"
+    return Item(name=reference.name, kind="bundled", status="present", found=found, bytes=size, files=files)
 
 
 def _hub(reference: DataReference, lock: str | os.PathLike[str], say: Callable[[str], None]) -> Item:
@@ -111,6 +179,21 @@ def _hub(reference: DataReference, lock: str | os.PathLike[str], say: Callable[[
         remedy = _TOKEN if gated else "what was fetched stays: fetch again when the hub can be reached"
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         return _item(reference, "gated" if gated else "out of reach", expected=revision, found=found, remedy=remedy)
+
+
+def _cached(reference: DataReference, lock: str | os.PathLike[str]) -> Item:
+    """Return what the hub's cache on this machine holds of a reference; nobody is asked."""
+    revision = read_lock(lock).get(lock_name(reference)) or cached_revision(reference) or reference.revision
+    folder = hub_cache() / f"{reference.repository}s--{reference.name.replace('/', '--')}" / "snapshots"
+    if revision is None or not (folder / revision).is_dir():
+        return _item(reference, "missing", expected=revision or "", found="not in the cache", remedy="ablab fetch")
+    item = _item(reference, "present", expected=revision[:12], found="in the cache, not verified")
+    return _with_files(item, folder / revision)
+
+
+def _with_files(item: Item, folder: Path) -> Item:
+    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+    return replace(item, files=files, bytes=item.bytes or sum(path.stat().st_size for path in files))
 
 
 _TOKEN = "accept its licence on the hub, and set HF_TOKEN (a file .env beside the study will do)"
@@ -155,7 +238,8 @@ def _download(reference: DataReference, revision: str, say: Callable[[str], None
     if is_offline():
         if local is None:
             raise FileNotFoundError("not in the cache, and HF_HUB_OFFLINE forbids asking the hub")
-        return _item(reference, "present", expected=revision, found="in the cache, not verified: HF_HUB_OFFLINE is set")
+        found = "in the cache, not verified: HF_HUB_OFFLINE is set"
+        return _with_files(_item(reference, "present", expected=revision, found=found), Path(local))
     info = HfApi().repo_info(reference.name, repo_type=reference.repository, revision=revision, files_metadata=True)
     siblings = list(getattr(info, "siblings", None) or [])
     wanted = sum(int(sibling.size or 0) for sibling in siblings)
@@ -173,7 +257,7 @@ def _download(reference: DataReference, revision: str, say: Callable[[str], None
             raise DataError("; ".join(wrong_now[:3]), name=reference.name)
     status: Status = "fetched" if wrong else "present"
     found = f"{len(siblings)} files, {wanted:,} bytes, verified"
-    return _item(reference, status, expected=expected, found=found, size=wanted)
+    return _with_files(_item(reference, status, expected=expected, found=found, size=wanted), Path(str(local)))
 
 
 def _wrong(folder: Path, siblings: Iterable[Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ablab.contract.base import Strict, setting
+from ablab.contract.checklist import Expected
 from ablab.study.schema import Compute, Gate, Notify, Retention
 
 #: Names become folders and parts of references (`experiment.stage@best`).
@@ -101,6 +102,10 @@ class StudyFile(Strict):
     accept: dict[str, Annotated[str, Field(min_length=1)]] = setting(
         default_factory=dict, description="Findings the author accepts: id or id@where to the reason."
     )
+    checklist: tuple[Expected, ...] = setting(
+        (), "Models and data sets with the sizes they should have; `ablab fetch` holds them against what it finds.",
+        keyed=False,
+    )  # fmt: skip
     notify: tuple[Notify, ...] = setting(
         (), "Webhooks that are told when a launch ends, a run fails, or a verdict is reached.", keyed=False
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ablab.contract.checklist import Expected
 from ablab.contract.failure import ConfigError
 from ablab.contract.kinds import stage_kinds
 from ablab.contract.task import StageSpec, TaskSpec
@@ -30,6 +31,7 @@ ENTRIES: Mapping[str, type[BaseModel]] = {
     "comparisons": ComparisonEntry,
     "references": References,
     "notify": Notify,
+    "checklist": Expected,
 }
 
 #: Stands for a stage kind where a key is about the study, not about a run.

@@ -144,6 +144,7 @@ class _Resolver:
             compute=file.compute,
             accept=file.accept,
             notify=file.notify,
+            checklist=file.checklist,
             path=str(self._path),
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from ablab.contract.base import Strict, setting
+from ablab.contract.checklist import Expected
 from ablab.contract.task import StageSpec, TaskSpec
 
 Quantity = Literal["ratio", "difference", "value"]
@@ -218,6 +219,7 @@ class Study:
     compute: Compute = field(default_factory=Compute)
     accept: Mapping[str, str] = field(default_factory=dict)
     notify: tuple[Notify, ...] = ()
+    checklist: tuple[Expected, ...] = ()
     profile: str = "full"
     profiles: tuple[str, ...] = ("full",)
     overrides: tuple[str, ...] = ()
