@@ -91,7 +91,7 @@ def _inputs(store: str | None, text: str) -> tuple[RunFolder, Order, tuple[Input
         raise ConfigError(f"{folder.name} has no trained model behind it; name a train or an index run")
     behind = _read(given["train"])
     given = {each.kind: each for each in _moved(behind, opened)} | given if behind is not None else given
-    indexed = order.parameters.get("split") if order.kind == "index" else None
+    indexed = str(order.parameters.get("split", "test")) if order.kind == "index" else None
     wanted = ("prepare", "train", "index") if indexed is not None else ("prepare", "train")
     return folder, behind or order, tuple(given[kind] for kind in wanted if kind in given), indexed
 
