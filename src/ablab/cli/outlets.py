@@ -32,7 +32,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's model in the format that others load, and print how."""
-    folder, given = _trained(store, run, best=best)
+    folder, given = _trained(store, run, "export", best=best)
     target = (to or Path("exports") / folder.name).expanduser().resolve()
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; name another folder with --to")
@@ -62,7 +62,7 @@ def ask(
     """Ask a run's model one question about an image."""
     if not image.is_file():
         raise ConfigError(f"{image}: no such image file")
-    folder, given = _trained(store, run, best=best)
+    folder, given = _trained(store, run, "ask", best=best)
     order = folder.read_order()
     assert order is not None
     parameters = {
@@ -80,7 +80,7 @@ def ask(
         say(facts["answer"])
 
 
-def _trained(store: str | None, text: str, *, best: bool) -> tuple[RunFolder, Input]:
+def _trained(store: str | None, text: str, kind: str, *, best: bool) -> tuple[RunFolder, Input]:
     """Return the run that has the weights: the one that is meant, or the one it was made from."""
     from ablab.contract.order import Input
     from ablab.report.find import find_run
@@ -101,6 +101,7 @@ def _trained(store: str | None, text: str, *, best: bool) -> tuple[RunFolder, In
         order = folder.read_order()
     if order is None or not folder.done:
         raise ConfigError(f"{folder.name} is not finished; `ablab status` says where it stands")
+    _check_offered(order, kind, folder.name)
     given = Input(
         reference=order.stage,
         stage=order.stage,
@@ -110,6 +111,19 @@ def _trained(store: str | None, text: str, *, best: bool) -> tuple[RunFolder, In
         checkpoint="best" if best else "last",
     )
     return folder, given
+
+
+def _check_offered(order: Order, kind: str, run: str) -> None:
+    """Raise ConfigError where the run's task does not offer this, or not for a stage of its kind."""
+    from ablab.contract.registry import find_task
+
+    spec = find_task(order.task, folder=order.study_folder).stages.get(kind)
+    if spec is None:
+        raise ConfigError(f"`ablab {kind}` is not offered by the task {order.task}")
+    if order.kind not in spec.inputs:
+        raise ConfigError(
+            f"{run} is of stage kind {order.kind}; `ablab {kind}` takes a run of {' or '.join(spec.inputs)}"
+        )
 
 
 def _inputs_of(folder: RunFolder) -> list[str]:
