@@ -1,4 +1,4 @@
-"""`ablab table`: the results as LaTeX, Markdown or CSV."""
+"""`ablab table`: the results as LaTeX, Markdown or CSV, or as plain rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ablab.cli.common import (
     say,
 )
 
-Format = Literal["markdown", "latex", "csv"]
+Format = Literal["markdown", "latex", "csv", "rows"]
 MetricOption = Annotated[
     list[str] | None, typer.Option("--metric", "-m", help="Metric, as val/perplexity or val/perplexity@best.")
 ]
@@ -47,18 +47,23 @@ def table(
 ) -> None:
     """Print the results as a table: mean, interval and number of seeds, references in a column of their own.
 
-    The best of a group is bold only where paired intervals show it better than every other arm.
+    The best of a group is bold only where paired intervals show it better than every other arm. The format `rows` is
+    a CSV with one row an experiment and seed, and a column for every metric.
     """
     from ablab.analysis.collect import collect
     from ablab.report.references import references_of
+    from ablab.report.row_text import rows_csv
     from ablab.report.table_text import csv_text, latex, markdown
     from ablab.report.tables import make_table
-    from ablab.store.files import write_text
 
     lab = open_lab(study, overrides, profile=profile, store=store)
+    results = collect(lab.study, lab.plan(), lab.store, with_curves=False)
+    if form == "rows" and not as_json:
+        _write(rows_csv(results, metrics=metric, arms=arms), output)
+        return
     made = make_table(
         lab.study,
-        collect(lab.study, lab.plan(), lab.store, with_curves=False),
+        results,
         references_of(lab.study, lab.store),
         metrics=metric,
         arms=arms,
@@ -72,6 +77,12 @@ def table(
         "latex": lambda: latex(made, caption=caption, label=label),
         "csv": lambda: csv_text(made),
     }[form]()
+    _write(text, output)
+
+
+def _write(text: str, output: str | None) -> None:
+    from ablab.store.files import write_text
+
     if output is None:
         typer.echo(text, nl=False)
     else:

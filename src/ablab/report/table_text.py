@@ -206,14 +206,16 @@ def csv_text(table: ResultTable) -> str:
             "reference": "; ".join(repr(each["value"]) for each in references),
             "reference_source": "; ".join(each["source"] for each in references),
         }
-        writer.writerow({name: _safe(record[name]) if name not in _NUMBERS else record[name] for name in _CSV})
+        writer.writerow(
+            {name: spreadsheet_safe(record[name]) if name not in _NUMBERS else record[name] for name in _CSV}
+        )
     return stream.getvalue()
 
 
 _NUMBERS = frozenset({"n", "mean", "low", "high", "confidence", "values", "reference", "seeds"})
 
 
-def _safe(value: object) -> object:
+def spreadsheet_safe(value: object) -> object:
     """Keep a spreadsheet from running a name as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
