@@ -146,6 +146,15 @@ def test_tags_stay_whole_beside_their_particles() -> None:
     assert tokenizer_for("characters")("#SSN#은 Go") == ["#SSN#", "은", "g", "o"]
 
 
+def test_what_is_remembered_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = KoreanMorphemes()
+    fresh._kiwi = korean()._kiwi
+    expected = [korean()(text) for text in (*KOREAN, *ENGLISH)]
+    fresh.batch(KOREAN)[0].append("changed by the caller")
+    monkeypatch.setattr("ablab.metrics.text_tokens._REMEMBERED", 3)
+    assert fresh.batch([*KOREAN, *ENGLISH, *KOREAN]) == [*expected, *expected[:2]]
+
+
 def test_the_usual_tokenizer_leaves_only_the_tags_of_korean() -> None:
     ascii_words = tokenizer_for("ascii")
     assert rouge(KOREAN[0], ["#Person1# #Person2# #PhoneNumber# 엉뚱한 말"], tokenizer=ascii_words)["rougeL"] == 1.0
