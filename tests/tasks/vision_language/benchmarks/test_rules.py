@@ -103,6 +103,7 @@ def test_mathvista_is_marked_by_precision_and_type(bench: Bench, tmp_path: Path)
     made = files.mathvista(tmp_path)
     found = bench.ask(lambda one: {"1": "1.3", "2": "(B)"}[one.id], {"mathvista": made.source})
     assert found.metrics["MathVista"] == 50.0
+    assert found.facts["benchmark.mathvista.marked_by"] == "rule"
 
 
 def test_a_missing_official_file_or_picture_is_named(bench: Bench, tmp_path: Path) -> None:

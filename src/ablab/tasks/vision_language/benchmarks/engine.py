@@ -40,6 +40,7 @@ class Asked:
     marked: tuple[Marked, ...]
     numbers: dict[str, float]
     parts: tuple[str, ...] = ()
+    marked_by: str = "rule"
     examples: tuple[Example, ...] = ()
 
     @property
@@ -139,8 +140,16 @@ def ask(
         marked=marked,
         numbers=benchmark.combine(whole) if whole else {},
         parts=_parts(source.benchmark or key, marked),
+        marked_by=_marked_by(benchmark, settings),
         examples=scored,
     )
+
+
+def _marked_by(benchmark: Benchmark, settings: BenchmarkSettings) -> str:
+    """Return what marked the answers: numbers of a judge and of a rule do not compare."""
+    if benchmark.judge is not None and settings.judge is not None:
+        return f"judge {settings.judge.model}"
+    return "rule" if benchmark.mark is not None else "nothing: no judge is set"
 
 
 def units_of(benchmark: Benchmark, files: Files) -> list[str]:
@@ -245,6 +254,8 @@ def outcome(asked: Sequence[Asked], context: Context) -> Outcome:
         facts[f"benchmark.{one.key}.questions"] = one.asked
         if one.asked < one.questions:
             facts[f"benchmark.{one.key}.of"] = one.questions
+        if one.benchmark.judge is not None:
+            facts[f"benchmark.{one.key}.marked_by"] = one.marked_by
         if one.missing:
             facts[f"benchmark.{one.key}.missing"] = one.missing
     for part, reason in left_out.items():

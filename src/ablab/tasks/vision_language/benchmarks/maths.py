@@ -2,7 +2,7 @@
 
 MathVista reads testmini.json (problems by id) or the hub; MathVerse testmini.json (a list) or the hub. With a judge the
 answer is extracted (MathVista) or compared (MathVerse) by it, as published; without one by rule, which is stricter, so
-that numbers compare only among their kind: the fact `benchmark.<name>.extraction` says which it was.
+that numbers compare only among their kind: the fact `benchmark.<name>.marked_by` says which it was.
 """
 
 from __future__ import annotations
