@@ -19,6 +19,8 @@ from ablab.contract.outlets import ask_spec, export_spec
 from ablab.contract.registry import is_file_reference, nearest
 from ablab.contract.task import Complaint, DataReference, Metric, Sections, StageSpec, TaskSpec
 from ablab.contract.training import Train
+from ablab.data.rendering import settings as rendered
+from ablab.data.rendering.settings import Rendered
 from ablab.tasks.vision_language.benchmarks import config as benchmarks
 
 #: Names of the generated question set (`ablab.data.emoji_questions`), checked against it by a test.
@@ -36,6 +38,7 @@ Template = Literal[
 PREPARED = "prepared:"
 #: Stage kinds that use the model on conversations.
 _USES = ("train", "evaluate", "probe", "cache")
+_TRAINS = (*_USES, "language", "tower")
 
 
 def without_null(given: Any, field: str) -> Any:
@@ -69,9 +72,7 @@ class Connector(Strict):
     @model_validator(mode="after")
     def _pretrained_fits(self) -> Connector:
         if self.pretrained is not None and (self.name != "pixel_shuffle" or self.pretrained.name is None):
-            raise ValueError(
-                "pretrained names an InternVL checkpoint, for the connector pixel_shuffle"
-            )
+            raise ValueError("pretrained names an InternVL checkpoint, for the connector pixel_shuffle")
         return self
 
     @property
@@ -121,6 +122,7 @@ class DataSet(Strict):
         None, "Folder or tar file that image names start in; its content enters the key.", keyed=False
     )
     limit: int | None = setting(None, "Take the first N rows only.", ge=1)
+    language: str = setting("", "Language of rows that do not say theirs (en, ko), for phases with language shares.")
 
 
 class Generated(Strict):
@@ -152,6 +154,11 @@ class Data(Strict):
     generated: Generated | None = setting(
         None, f"Generated sets: {', '.join(GENERATED_SETS)}; and benchmarks.", stages=("prepare",)
     )
+    rendered: dict[str, Rendered] = setting(
+        default_factory=dict,
+        stages=("prepare",),
+        description="Sets of drawn lines, documents, tables and charts by name, in Korean and English.",
+    )
     tokenizer: TrainedTokenizer | None = setting(
         None, "Train a tokenizer, for language models that are built here.", stages=("prepare",)
     )
@@ -162,12 +169,14 @@ class Data(Strict):
     check_images: Literal["open", "exists"] = setting(
         "exists", "How pictures are checked beforehand: opened each, or only looked for.", stages=("prepare",)
     )
-    validation: str | None = setting(None, "Set that validates; null takes rows of the mixture.", stages=_USES)
+    validation: str | None = setting(None, "Set that validates; null takes rows of the mixture.", stages=_TRAINS)
     held_out: int = setting(
-        64, "Rows of the mixture kept from training to validate on, where no set is named.", ge=1, stages=_USES
+        64, "Rows of the mixture kept from training to validate on, where no set is named.", ge=1, stages=_TRAINS
     )
     aspect: Literal["pad", "square", "crop"] = setting(
-        "pad", "pad to a square with the mean colour, square (proportions lost), or crop the middle.", stages=_USES
+        "pad",
+        "pad to a square with the mean colour, square (proportions lost), or crop the middle.",
+        stages=(*_USES, "tower"),
     )
     tiles: int = setting(
         1, "Tiles a picture is cut into at most, by InternVL's rule, with a thumbnail; 1 takes it whole.", ge=1,
@@ -187,11 +196,13 @@ class Data(Strict):
 
     @model_validator(mode="after")
     def _something_to_read(self) -> Data:
-        if not self.sets and self.generated is None:
-            raise ValueError("give `sets` (your own files) or `generated` (questions about the bundled emoji)")
-        clash = sorted(set(self.sets) & set(GENERATED_SETS)) if self.generated is not None else []
+        if not self.names:
+            raise ValueError(
+                "give `sets` (files of yours), `generated` (questions about the bundled emoji) or `rendered` (text)"
+            )
+        clash = sorted(name for name in set(self.names) if self.names.count(name) > 1)
         if clash:
-            raise ValueError(f"sets {', '.join(clash)} are generated already; name yours otherwise")
+            raise ValueError(f"sets {', '.join(clash)} are there twice; name yours otherwise")
         if self.validation is not None and self.validation not in self.names:
             raise ValueError(f"validation {self.validation!r} is no set; there are {', '.join(self.names)}")
         return self
@@ -204,7 +215,7 @@ class Data(Strict):
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all sets."""
-        return (*self.sets, *(GENERATED_SETS if self.generated is not None else ()))
+        return (*self.own, *self.rendered, *(GENERATED_SETS if self.generated is not None else ()))
 
 
 class Prepare(Strict):
@@ -216,6 +227,10 @@ class Phase(Train):
 
     mixture: dict[str, float | None] = setting(
         ..., "Sets and how often each is seen in an epoch: 1 is once, 0.5 a seeded half, null not at all.", min_length=1
+    )
+    languages: dict[str, float] = setting(
+        default_factory=dict,
+        description="Share of each language's rows, met exactly over an epoch by leaving rows out; {} takes all.",
     )
     template: Template = setting("auto", "Chat template; auto goes by the language model, plain is for captions.")
     take: dict[str, str] = setting(
@@ -238,6 +253,13 @@ class Phase(Train):
     @classmethod
     def _null_is_left_out(cls, given: Any) -> Any:
         return without_null(given, "mixture")
+
+    @model_validator(mode="after")
+    def _languages_sum_to_one(self) -> Phase:
+        shares = self.languages.values()
+        if shares and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError(f"languages: shares lie above 0 and sum to 1; found {self.languages}")
+        return self
 
     @model_validator(mode="after")
     def _parts_are_known(self) -> Phase:
@@ -291,9 +313,7 @@ class Evaluate(benchmarks.BenchmarkSettings):
     A path that begins with `prepared:` names a file that the prepare stage wrote.
     """
 
-    zero_shot: bool = setting(
-        False, "Ask the model as it is loaded, before any training; needs no train stage."
-    )
+    zero_shot: bool = setting(False, "Ask the model as it is loaded, before any training; needs no train stage.")
     overlap: bool = setting(True, "Look for the benchmarks' pictures and questions in the training sets.")
     decoding: Decoding = setting(
         default_factory=lambda: Decoding(max_new_tokens=64), description="How answers are made."
@@ -331,6 +351,10 @@ def _data_references(sections: Sections, _: Any) -> list[DataReference]:
             found.append(DataReference(kind="file" if tar else "folder", name=part.images, path=place))
     if data.generated is not None:
         found.append(DataReference(kind="bundled", name="emoji", path="data.generated"))
+    for name, drawn in data.rendered.items():
+        place = f"data.rendered.{name}"
+        found += rendered.references(drawn, path=place)
+        found += [DataReference(kind="bundled", name=each, path=place) for each in ("emoji", "austen", "wordnet")]
     return found
 
 
@@ -411,6 +435,7 @@ PREPARE = StageSpec(
     kind="prepare",
     parameters=Prepare,
     sections=("data",),
+    version=2,
     seeded=False,
     run="ablab.worker.stages.prepare:run",
     accelerator=False,

@@ -14,10 +14,13 @@ from ablab.contract.result import Evaluation, Outcome, Table
 from ablab.data.emoji_questions import SETS as GENERATED
 from ablab.data.emoji_questions import Sizes, write_emoji_questions
 from ablab.data.images import ImageSource
+from ablab.data.rendering.settings import Rendered
 from ablab.store.files import write_json
 from ablab.tasks.vision_language.config import Data, DataSet
 from ablab.tasks.vision_language.sets import QUESTIONS, SETS, TOKENIZER, write_set
 
+#: Folder of drawn sets.
+RENDERED = "rendered"
 #: Tokens with a meaning: ends of answers of all templates, padding, and the place of an image.
 SPECIAL = ("<pad>", "<s>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<eos>", "<image>")
 
@@ -30,7 +33,7 @@ def prepare(data: Data, context: Context) -> Outcome:
         StopRequested: a stop was asked for.
     """
     artifacts = context.artifacts
-    for name in (SETS, QUESTIONS, TOKENIZER):
+    for name in (SETS, QUESTIONS, TOKENIZER, RENDERED):
         shutil.rmtree(artifacts / name, ignore_errors=True)
     facts: dict[str, object] = {}
     counts: dict[str, dict[str, int]] = {}
@@ -43,6 +46,9 @@ def prepare(data: Data, context: Context) -> Outcome:
                 artifacts / SETS / name, [file], images=images, place=f"{QUESTIONS}/images.tar", max_skipped=0
             )
             file.unlink()
+    for name, drawn in data.rendered.items():
+        counts[name], found = _drawn(drawn, name, context)
+        facts |= found
     for name, given in data.own.items():
         counts[name] = _own(data, given, name, context)
     if data.tokenizer is not None:
@@ -63,6 +69,22 @@ def _generate(data: Data, context: Context) -> dict[str, object]:
     return dict(found)
 
 
+def _drawn(drawn: Rendered, name: str, context: Context) -> tuple[dict[str, int], dict[str, object]]:
+    """Draw a set of lines, documents, tables and charts below the artifacts and index it."""
+    from ablab.data.rendering.sets import IMAGES, write_rendered
+
+    def progress(done: int, total: int) -> None:
+        context.progress(done, total, unit=f"pictures of {name}")
+        _stop(context)
+
+    folder = context.artifacts / RENDERED / name
+    found = write_rendered(folder, drawn, name=name, progress=progress)
+    place = f"{RENDERED}/{name}/{IMAGES}"
+    images = ImageSource(folder / IMAGES)
+    counts = write_set(context.artifacts / SETS / name, [folder / f"{name}.jsonl"], images=images, place=place)
+    return counts, {f"{name}.{fact}": value for fact, value in found.items()}
+
+
 def _own(data: Data, given: DataSet, name: str, context: Context) -> dict[str, int]:
     base = Path(context.order.study_folder or ".")
     images = None if given.images is None else ImageSource(base / Path(given.images).expanduser())
@@ -79,6 +101,7 @@ def _own(data: Data, given: DataSet, name: str, context: Context) -> dict[str, i
         max_skipped=data.max_skipped,
         open_images=data.check_images == "open",
         limit=given.limit,
+        language=given.language,
         between=between,
     )
 

@@ -38,6 +38,7 @@ def write_set(
     max_skipped: int = 0,
     open_images: bool = False,
     limit: int | None = None,
+    language: str = "",
     between: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, int]:
     """Check the rows of files and write them with an index; return counts.
@@ -50,6 +51,7 @@ def write_set(
         max_skipped: damaged rows that are left out before it is an error.
         open_images: decode every picture now.
         limit: rows read.
+        language: of rows that do not say theirs.
         between: called with the rows done, now and then; may raise to stop.
 
     Raises:
@@ -57,6 +59,8 @@ def write_set(
     """
     folder.mkdir(parents=True, exist_ok=True)
     offsets, pictures, characters = [0], [], []
+    languages: dict[str, int] = {}
+    spoken: list[int] = []
     skipped: list[dict[str, Any]] = []
     with (folder / "rows.jsonl").open("wb") as file:
         for path, number, row in _rows(files, limit):
@@ -73,15 +77,17 @@ def write_set(
             offsets.append(offsets[-1] + len(line))
             pictures.append(len(conversation.images))
             characters.append(sum(len(turn.text) for turn in conversation.turns))
+            spoken.append(languages.setdefault(conversation.language or language, len(languages)))
             if len(pictures) % 1000 == 0:
                 between(len(pictures))
     np.save(folder / "index.npy", np.array(offsets, np.int64))
     np.save(folder / "images.npy", np.array(pictures, np.int32))
     np.save(folder / "characters.npy", np.array(characters, np.int32))
+    np.save(folder / "languages.npy", np.array(spoken, np.int16))
     lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in skipped)
     (folder / "skipped.jsonl").write_text(lines, encoding="utf-8")
     counts = {"rows": len(pictures), "images": int(sum(pictures)), "skipped": len(skipped)}
-    write_json(folder / "set.json", {"format": 1, "pictures": place, **counts})
+    write_json(folder / "set.json", {"format": 1, "pictures": place, "languages": list(languages), **counts})
     return counts
 
 
@@ -140,6 +146,7 @@ class RowSet:
             self._offsets = np.load(folder / "index.npy", mmap_mode="r")
             self.images = np.load(folder / "images.npy")
             self.characters = np.load(folder / "characters.npy")
+            self._spoken = np.load(folder / "languages.npy")
             self._file = os.open(folder / "rows.jsonl", os.O_RDONLY)
         except OSError as error:
             raise DataError(
@@ -168,6 +175,13 @@ class RowSet:
         inside = self._artifacts / place
         return ImageSource(inside if inside.exists() else Path(self._study or ".", Path(place).expanduser()))
 
+    def spoken(self, language: str) -> np.ndarray:
+        """Return which rows are in a language, bool (rows,)."""
+        names = list(self._info["languages"])
+        number = names.index(language) if language in names else -1
+        found: np.ndarray = self._spoken == number
+        return found
+
     @property
     def skipped(self) -> int:
         """Rows that were left out as damaged."""
@@ -186,10 +200,20 @@ class Mixture:
         shares: how often each is in the list; a fraction takes a seeded part.
         held_out: rows kept apart.
         part: whether the list is what trains, or what is held out.
+        languages: share of each language among what trains, met exactly by leaving rows out; none takes all rows.
+
+    Raises:
+        ConfigError: a language that no row has.
     """
 
     def __init__(
-        self, sets: Mapping[str, RowSet], shares: Mapping[str, float], *, held_out: int = 0, part: str = "train"
+        self,
+        sets: Mapping[str, RowSet],
+        shares: Mapping[str, float],
+        *,
+        held_out: int = 0,
+        part: str = "train",
+        languages: Mapping[str, float] | None = None,
     ) -> None:
         self.sets = [sets[name] for name in shares]
         places = [_part(len(one), shares[one.name], one.name) for one in self.sets]
@@ -199,6 +223,9 @@ class Mixture:
             apart = self._apart(held_out)
             kept = apart if part == "val" else ~apart
             self.which, self.rows = self.which[kept], self.rows[kept]
+        if languages and part == "train":
+            chosen = self._balanced(languages)
+            self.which, self.rows = self.which[chosen], self.rows[chosen]
         self.images = self._gather([one.images for one in self.sets])
         self.characters = self._gather([one.characters for one in self.sets])
 
@@ -218,6 +245,22 @@ class Mixture:
         chosen = keys[generator.permutation(len(keys))[:count]]
         known = {(int(which), int(row)) for which, row in chosen}
         return np.array([(int(w), int(r)) in known for w, r in zip(self.which, self.rows, strict=True)])
+
+    def _balanced(self, languages: Mapping[str, float]) -> np.ndarray:
+        """Return the places of the samples that stay: as many as can be with these shares, a seeded choice of each."""
+        spoken = {name: np.flatnonzero(self._gather([one.spoken(name) for one in self.sets])) for name in languages}
+        for name, found in spoken.items():
+            if not len(found):
+                sets = ", ".join(one.name for one in self.sets)
+                raise ConfigError(
+                    f"languages: no row of {sets} is in {name!r}; rows say `language`, or data.sets.NAME.language does"
+                )
+        total = min(len(spoken[name]) / share for name, share in languages.items())
+        chosen = []
+        for name, found in spoken.items():
+            generator = np.random.default_rng(stream_seed(_DIVISION, f"split/language/{name}"))
+            chosen.append(generator.permutation(found)[: round(total * languages[name])])
+        return np.sort(np.concatenate(chosen))
 
     def _gather(self, values: list[np.ndarray]) -> np.ndarray:
         found = np.zeros(len(self.rows), np.int64)
@@ -266,3 +309,27 @@ def prepared_artifacts(inputs: Iterable[Input]) -> Path:
 def open_sets(artifacts: Path, names: Iterable[str], *, study_folder: str | None) -> dict[str, RowSet]:
     """Return sets by name."""
     return {name: RowSet(artifacts / SETS / name, artifacts=artifacts, study_folder=study_folder) for name in names}
+
+
+def phase_mixture(
+    sets: Callable[[Iterable[str]], dict[str, RowSet]],
+    shares: Mapping[str, float],
+    *,
+    split: str,
+    validation: str | None,
+    held_out: int,
+) -> Mixture:
+    """Return what trains ("train") or validates ("val"): the named validation set, or rows kept from the mixture.
+
+    Args:
+        sets: opens sets by name.
+        shares: of the mixture.
+        split: train or val.
+        validation: set that validates; None keeps `held_out` rows of the mixture apart.
+        held_out: how many.
+    """
+    if validation is None:
+        return Mixture(sets(shares), shares, held_out=held_out, part=split)
+    if split == "val":
+        return Mixture(sets([validation]), {validation: 1})
+    return Mixture(sets(shares), shares)

@@ -28,7 +28,7 @@ from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Pre
 from ablab.tasks.vision_language.features import FOLDER as FEATURES
 from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
-from ablab.tasks.vision_language.sets import Mixture, open_sets, prepared_artifacts, reachable
+from ablab.tasks.vision_language.sets import Mixture, open_sets, phase_mixture, prepared_artifacts, reachable
 from ablab.training.inherit import continue_from, take_part
 from ablab.training.task import Batch, Losses
 
@@ -148,12 +148,14 @@ class VisionLanguage:
         return self._section("model", Model).sight == "blind"
 
     def _mixture(self, split: str) -> Mixture:
-        section, shares = self._section("data", Data), self.parameters.shares
-        if section.validation is None:
-            return Mixture(self._sets(shares), shares, held_out=section.held_out, part=split)
-        if split == "val":
-            return Mixture(self._sets([section.validation]), {section.validation: 1})
-        return Mixture(self._sets(shares), shares)
+        section = self._section("data", Data)
+        return phase_mixture(
+            self._sets,
+            self.parameters.shares,
+            split=split,
+            validation=section.validation,
+            held_out=section.held_out,
+        )
 
     def _sets(self, names: Iterable[str]) -> Any:
         return open_sets(self.artifacts, names, study_folder=self._study_folder)
