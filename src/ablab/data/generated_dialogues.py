@@ -172,7 +172,9 @@ class _Story:
         lines = []
         for letter, said in itertools.groupby(self._said(), key=lambda turn: turn[0]):
             lines.append(f"{self._tag(letter)}: {' '.join(text for _, text in said)}")
-        forms = self._draw.sample(self._scene.summaries[self._side], 3)
+        # The first summary of a row is worded alike in all rows of a scene: what a small model is taught by.
+        first, *others = self._scene.summaries[self._side]
+        forms = [first, *self._draw.sample(others, 2)]
         return {
             "dialogue": "\n".join(lines),
             "summaries": [self._fill(form) for form in forms],
