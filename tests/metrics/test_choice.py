@@ -44,6 +44,14 @@ ANIMALS = ("cat", "dog", "a bird", "black cat")
         ("The answer is A. The answer is B.", None),
         ("Because", None),
         ("Dogs", None),
+        ("It's C", "C"),
+        ("C is correct", "C"),
+        ("Therefore \\boxed{C}", "C"),
+        ("<answer>A</answer>", "A"),
+        ("Both A and B", None),
+        ("A is correct", "A"),
+        ("B or C", None),
+        ("A or B", None),
     ],
 )
 def test_the_option_that_an_answer_chooses(said: str, letter: str | None) -> None:

@@ -49,6 +49,11 @@ class Server:
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
 
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
 
 def says(text: str) -> dict[str, Any]:
     return {"choices": [{"message": {"role": "assistant", "content": text}}]}
@@ -69,9 +74,7 @@ def number(text: str) -> float | None:
 def server() -> Iterator[Server]:
     made = Server()
     yield made
-    made.server.shutdown()
-    made.thread.join()
-    made.server.server_close()
+    made.close()
 
 
 def endpoint(server: Server, **more: Any) -> Endpoint:

@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cache
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#: A capital letter that is no part of a word; "A" and "I" before most words are words themselves.
+_ALONE = re.compile(r"(?<![A-Za-z0-9'])(?![AI]\s+(?!and\b|or\b|is\b)[A-Za-z])([A-Z])(?![A-Za-z0-9'])")
 _SCIENCEQA = re.compile(r"The answer is ([A-Z])\.")
 
 
@@ -15,7 +17,8 @@ def option_letter(text: str, choices: Sequence[str]) -> str | None:
 
     In this order: the answer is a letter ("B", "(b)", "**B**."); it begins with one that a mark follows ("B. cat",
     "(B) cat", "B: cat", "B입니다"); it states one ("The answer is B", "Answer: (B)", "정답은 B입니다"); it is, or
-    contains, the text of exactly one option. A word "A" or "a" within a sentence is no letter.
+    contains, the text of exactly one option; exactly one capital letter stands alone in it ("It's B", "\\boxed{B}"). A
+    word "A", "a" or "I" within a sentence is no letter.
 
     Args:
         text: what the model said.
@@ -27,7 +30,11 @@ def option_letter(text: str, choices: Sequence[str]) -> str | None:
         found = {next(filter(None, match.groups())).upper() for match in pattern.finditer(text)}
         if found:
             return found.pop() if len(found) == 1 else None
-    return _by_text(text, choices, letters)
+    by_text = _by_text(text, choices, letters)
+    if by_text is not None:
+        return by_text
+    alone = {letter for letter in _ALONE.findall(text) if letter in letters}
+    return alone.pop() if len(alone) == 1 else None
 
 
 @cache

@@ -15,6 +15,7 @@ from ablab.tasks.vision_language.benchmarks import config, engine, keeping
 from ablab.tasks.vision_language.benchmarks.averages import averages
 from ablab.tasks.vision_language.benchmarks.catalogue import ENTRIES, find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSettings, BenchmarkSource
+from tests.metrics.test_judging import TOKEN, Server, says
 from tests.tasks.vision_language.benchmarks import official as files
 from tests.tasks.vision_language.benchmarks.conftest import Bench
 
@@ -221,3 +222,27 @@ def test_a_benchmark_may_limit_the_length_of_its_answers(bench: Bench, tmp_path:
         lambda one: str(limits.append(one.max_new_tokens)), {"questions": {**own(tmp_path, 2), "max_new_tokens": 5}}
     )
     assert limits == [5, 5]
+
+
+def test_a_judge_is_asked_once_and_its_token_is_kept_nowhere(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_TOKEN", TOKEN)
+    made, server = files.llava_w(tmp_path), Server()
+    try:
+        server.reply = lambda _, body: (
+            200,
+            says("8 6\nfair" if "Describe" in body["messages"][1]["content"] else "9 9"),
+        )
+        judge = {"model": "judge-1", "url": server.url, "token_variable": "JUDGE_TOKEN"}
+        for _ in range(2):
+            found = bench.ask(lambda one: made.answers[one.id], {"llava-w": made.source}, judge=judge)
+            assert found.metrics["LLaVA-W"] == pytest.approx(100 * (9 + 6) / (9 + 8))
+        assert len(server.requests) == 2  # the second time every judgement is known
+        assert server.headers[0]["Authorization"] == f"Bearer {TOKEN}"
+    finally:
+        server.close()
+    assert found.facts["benchmark.llava-w.marked_by"] == "judge judge-1"
+    for path in bench.context.folder.rglob("*"):
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
+    assert TOKEN not in found.model_dump_json()
