@@ -50,7 +50,7 @@ def check_task(
     task: str,
     *,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
-    stages: Mapping[str, Mapping[str, Any]] | None = None,
+    stages: Mapping[str, Mapping[str, Any] | None] | None = None,
     train: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     steps: int = 8,
@@ -63,7 +63,7 @@ def check_task(
     Args:
         task: as a study names it: built in, registered by a package, or file.py:NAME.
         sections: values of the task's sections, small enough for seconds.
-        stages: parameters of the stages that training needs (prepare), by kind.
+        stages: parameters of the stages that training needs (prepare), by kind; None leaves out one it can do without.
         train: parameters of the train stage beside steps and batch.
         folder: where `file.py` is, and where the task's relative paths start.
         steps: steps of each run; resumed from half of them.
@@ -107,11 +107,14 @@ class _Bench:
         self.spec, self._name, self._folder, self._store = spec, name, folder, Store(root)
         self.typed = {key: model.model_validate(sections.get(key, {})) for key, model in spec.sections.items()}
 
-    def prepare(self, stage: StageSpec, stages: Mapping[str, Mapping[str, Any]]) -> tuple[Input, ...]:
+    def prepare(self, stage: StageSpec, stages: Mapping[str, Mapping[str, Any] | None]) -> tuple[Input, ...]:
         """Run the stages that training needs."""
         given = []
         for kind in stage.inputs:
-            run = self.run("before", kind, stages.get(kind, {}), ())
+            parameters = stages.get(kind, {})
+            if parameters is None:
+                continue
+            run = self.run("before", kind, parameters, ())
             given.append(Input(reference=kind, stage=kind, kind=kind, key="before", path=str(run.path)))
         return tuple(given)
 

@@ -96,8 +96,23 @@ _SIZES: dict[str, dict[str, tuple[str, ...]]] = {
 _LIKE = {"mt5": "t5", "umt5": "t5", "mbart": "bart", "mistral": "llama", "qwen2": "llama", "qwen3": "llama"}
 
 
+#: Entries of a configuration that mean dropout; attention alone has one in decoders of the Llama kind.
+_DROPOUT = {
+    "t5": ("dropout_rate",),
+    "bart": ("dropout", "attention_dropout", "activation_dropout"),
+    "llama": ("attention_dropout",),
+}
+
+
+def dropout_entries(model_type: str | None) -> tuple[str, ...]:
+    """Return the entries that mean dropout in a configuration; all there are where the architecture is not known."""
+    if model_type is None:
+        return tuple(name for names in _DROPOUT.values() for name in names)
+    return _DROPOUT.get(_LIKE.get(model_type, model_type), ())
+
+
 def translated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with width, layers, heads, feedforward, positions and initial_std by the architecture's own names.
+    """Return a configuration whose sizes (width, layers, ...) have the names that its architecture gives them.
 
     So arms that differ in architecture only differ in model_type only. Other entries stay as they are.
     """

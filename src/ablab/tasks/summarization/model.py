@@ -20,12 +20,9 @@ from ablab.models.hub import load_model, load_tokenizer
 from ablab.models.source import set_source
 from ablab.models.vocabulary import grow_vocabulary
 from ablab.tasks.summarization.config import Model
-from ablab.tasks.summarization.families import FAMILIES, Family, positions_of, translated
+from ablab.tasks.summarization.families import FAMILIES, Family, dropout_entries, positions_of, translated
 from ablab.tasks.summarization.problems import check_accelerator
 from ablab.tasks.summarization.tokens import add_tags, open_trained
-
-#: Entries of a configuration that mean dropout, by family; others are left as they are.
-_DROPOUT = ("dropout_rate", "dropout", "attention_dropout", "activation_dropout")
 
 
 class Vocabulary:
@@ -130,11 +127,8 @@ def _entries(section: Model, tokenizer: Any) -> dict[str, Any]:
             entries["vocab_size"] = len(tokenizer)
         entries |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     if section.dropout is not None:
-        names: tuple[str, ...] = _DROPOUT
-        if config is not None:
-            family = FAMILIES.get(config["model_type"])
-            names = _DROPOUT[:1] if family is not None and family.relative else _DROPOUT[1:]
-        entries |= dict.fromkeys(names, section.dropout)
+        known = None if config is None else str(config["model_type"])
+        entries |= dict.fromkeys(dropout_entries(known), section.dropout)
     return entries
 
 
