@@ -138,8 +138,8 @@ def test_first_lines_are_a_poor_summary() -> None:
         name: corpus_rouge(texts, wanted, tokenizer=words, resamples=10).means["rouge1"].value
         for name, texts, wanted in (("lead", lead, references), ("copy", copy, references), ("person", one, rest))
     }
-    assert scores["lead"] < scores["person"] - 0.25
-    assert scores["copy"] < scores["person"] - 0.25
+    assert scores["lead"] < scores["person"] - 0.2
+    assert scores["copy"] < scores["person"] - 0.2
 
 
 def test_too_many_rows_and_unknown_languages_are_refused() -> None:
