@@ -104,6 +104,7 @@ def architecture_of(study: Study, arm: Experiment, reference: ModelReference) ->
 
 def unlocks_nothing(view: AuditView) -> Iterable[Finding]:
     """Errors: layers are unlocked that the tower does not run; notes: its last layers get no gradient."""
+    unread: dict[tuple[int, int, int], list[At]] = {}
     for at in phases(view.study, planned=True):
         tower = at.phase.parts.get("tower")
         depth = depth_of(view.study, at.arm, at.model.tower)
@@ -125,17 +126,20 @@ def unlocks_nothing(view: AuditView) -> Iterable[Finding]:
                 subjects=(at.arm.name,),
             )
         elif tower.mode in ("unlocked", "full") and run < depth:
-            yield finding(
-                view,
-                "last-layer-without-gradient",
-                "note",
-                f"{at.where}.parts.tower",
-                f"features of layer {layer} leave {depth - run} of the {depth} layers of {at.arm.name}'s tower without "
-                "gradient: they stay as they were",
-                remedy="nothing, unless they were meant to train: then read feature_layer -1",
-                evidence={"layers": depth, "layers run": run},
-                subjects=(at.arm.name,),
-            )
+            unread.setdefault((layer, depth - run, depth), []).append(at)
+    for (layer, count, depth), found in unread.items():
+        names = list(dict.fromkeys(at.arm.name for at in found))
+        yield finding(
+            view,
+            "last-layer-without-gradient",
+            "note",
+            f"{found[0].where}.parts.tower",
+            f"features of layer {layer} leave {count} of the {depth} layers of the tower without gradient, though it "
+            f"trains: they stay as they were ({listed(names)})",
+            remedy="nothing, unless they were meant to train: then read feature_layer -1",
+            evidence={"layers": depth, "without gradient": count},
+            subjects=tuple(names),
+        )
 
 
 def adapter_targets(view: AuditView) -> Iterable[Finding]:
@@ -262,7 +266,7 @@ def seen_in_training(view: AuditView) -> Iterable[Finding]:
             severity: Any = "error" if what == "images" else "warning"
             yield finding(
                 view,
-                f"evaluation-{what}-in-training",
+                "evaluation-images-in-training" if what == "images" else "evaluation-questions-in-training",
                 severity,
                 f"experiments.{arm.name}",
                 f"{count} {what} of {benchmark} are in the training data of {arm.name}, byte for byte"

@@ -24,13 +24,14 @@ from ablab.contract.failure import ConfigError
 from ablab.contract.models import ModelReference
 from ablab.contract.order import Input
 from ablab.contract.result import Outcome
+from ablab.contract.seeds import stream_seed
 from ablab.data.images import Framing, normalise
 from ablab.data.templates import Encoder, template_of
 from ablab.models.hub import load_model
 from ablab.store.files import write_json
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, collate
 from ablab.tasks.vision_language.config import Data, Language, Tower
-from ablab.tasks.vision_language.sets import TOKENIZER, Mixture, open_sets, prepared_artifacts
+from ablab.tasks.vision_language.sets import TOKENIZER, Mixture, open_sets, phase_mixture, prepared_artifacts
 from ablab.training.task import Batch, Losses
 
 #: Normalisation of towers built here.
@@ -54,9 +55,13 @@ class _Backbone:
         return prepared_artifacts(self._inputs)
 
     def _mixture(self, split: str) -> Mixture:
-        shares = self.parameters.mixture
-        sets = open_sets(self.artifacts, shares, study_folder=self._study_folder)
-        return Mixture(sets, shares, held_out=self._section.held_out, part=split)
+        return phase_mixture(
+            lambda names: open_sets(self.artifacts, names, study_folder=self._study_folder),
+            self.parameters.mixture,
+            split=split,
+            validation=self._section.validation,
+            held_out=self._section.held_out,
+        )
 
     def evaluate(self, model: nn.Module, parameters: Any, context: Context) -> Outcome:
         """Refuse: a backbone is judged by the arms that use it."""
@@ -171,18 +176,19 @@ class Scenes:
         framing: pictures to pixels.
         words: labels by word.
         patch: pixels of a patch.
-        original: side of the pictures that boxes are given in.
+        augmented: mirror pictures and shift their colours at random, by the stream `augmentation`.
     """
 
-    def __init__(self, mixture: Mixture, framing: Framing, words: Mapping[str, int], *, patch: int) -> None:
+    def __init__(
+        self, mixture: Mixture, framing: Framing, words: Mapping[str, int], *, patch: int, augmented: bool = False
+    ) -> None:
+        self._augmented = augmented
         self._mixture, self._framing, self._words, self._patch = mixture, framing, words, patch
         self.samples = len(mixture)
         self._grid = framing.size // patch
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Return all sample ids in a random order."""
-        from ablab.contract.seeds import stream_seed
-
         generator = np.random.default_rng(stream_seed(seed, "data-order", epoch))
         return generator.permutation(self.samples).astype(np.int64)
 
@@ -196,7 +202,23 @@ class Scenes:
             image = rows.source.open(raw["image"])
             pixels[place] = self._framing.frame(image)
             self._label(labels[place], raw.get("objects", ()), side=max(image.size))
+            if self._augmented:
+                generator = np.random.default_rng(stream_seed(seed, "augmentation", step, place))
+                pixels[place], labels[place] = self._changed(pixels[place], labels[place], generator)
         return {"pixels": torch.from_numpy(pixels), "labels": torch.from_numpy(labels)}
+
+    def _changed(
+        self, pixels: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a picture and its labels, perhaps mirrored, with other colours: contrast, and mixed channels."""
+        if generator.random() < 0.5:
+            pixels = pixels[:, :, ::-1]
+            labels = labels.reshape(self._grid, self._grid, -1)[:, ::-1].reshape(labels.shape)
+        mixing = np.eye(3) + generator.uniform(-0.25, 0.25, (3, 3))
+        mixing /= mixing.sum(axis=1, keepdims=True)
+        # White stays white, whatever the channels become.
+        values = 255.0 - np.tensordot(mixing, 255.0 - pixels.astype(np.float32), axes=1) * generator.uniform(0.7, 1.1)
+        return np.clip(values, 0, 255).astype(np.uint8), labels
 
     def weight(self, batch: Batch) -> float:
         """Return the number of patches."""
@@ -252,7 +274,8 @@ class TowerBackbone(_Backbone):
 
     def data(self, split: str) -> Scenes:
         """Return the pictures of a split."""
-        return Scenes(self._mixture(split), self.framing(), self.words, patch=self._sizes[1])
+        mixture, augmented = self._mixture(split), split == "train" and self.parameters.augmented
+        return Scenes(mixture, self.framing(), self.words, patch=self._sizes[1], augmented=augmented)
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Return binary cross-entropy of all words, summed over patches."""
