@@ -297,6 +297,7 @@ class Tower(Train):
     architecture: dict[str, Any] = setting(..., "Configuration by transformers' names, model_type included.")
     mixture: dict[str, float] = setting(..., "Sets whose rows say what is in their pictures.", min_length=1)
     least: int = setting(3, "A word is a label when at least so many pictures show it.", ge=1)
+    augmented: bool = setting(True, "Mirror pictures and shift their colours at random.")
 
 
 class Cache(Strict):
