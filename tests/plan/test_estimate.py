@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,27 @@ def test_epochs_become_steps_by_the_samples_seen(toy: Any, store: Store) -> None
     toy.finish(store, run_of(make_plan(study, store)), time={"other": 50.0}, facts=facts)
     # 2 x 1203 / 8 = 300.75, so 301 steps at half a second.
     assert run_of(make_plan(study, store), "B").estimate == pytest.approx(150.5)
+
+
+def test_an_epoch_over_other_data_scales_by_its_rows(toy: Any, store: Store) -> None:
+    arms = {"A": toy.usual(epochs=1), "B": toy.usual(data={"source": "more"}, epochs=1)}
+    study = toy.study(arms, seeds=(1,))
+
+    def rows(sections: Any, _: Any) -> dict[str, int]:
+        return {"train": 9000} if sections["data"].source == "more" else {}
+
+    prepare = study.experiments["B"].stages[0]
+    told = dataclasses.replace(prepare, spec=dataclasses.replace(prepare.spec, samples=rows))
+    larger = dataclasses.replace(study.experiments["B"], stages=(told, *study.experiments["B"].stages[1:]))
+    study = dataclasses.replace(study, experiments={**study.experiments, "B": larger})
+    facts = {"steps.done": 125, "samples.train": 1000}
+    toy.finish(store, run_of(make_plan(study, store)), time={"start-up": 3.0, "other": 50.0}, facts=facts)
+    # 9,000 / 8 = 1,125 steps, nine times as many.
+    plan = make_plan(study, store)
+    assert run_of(plan, "B").estimate == pytest.approx(3 + 450)
+    assert run_of(plan, "B").estimate_source == "history: 1 run of this configuration over other data, scaled"
+    other = dataclasses.replace(study, seeds=(1, 2))
+    assert run_of(make_plan(other, store), seed=2).estimate == 53.0
 
 
 def test_early_stopped_runs_count_with_the_steps_they_did(toy: Any, store: Store) -> None:

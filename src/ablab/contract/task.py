@@ -68,6 +68,8 @@ class StageSpec:
         couples: whether its loss couples samples, so that the split of a batch changes the result.
         steps: total steps where the parameters tell, for forecasts.
         effective_batch: samples a step, where it has steps.
+        samples: samples by split that it prepares, where its sections tell: an epoch over them can be forecast from an
+            epoch over others before they are there.
         files: code files beside Ablab's that compute it (hashed into the key).
         makes_checkpoints: whether @last and @best may be asked of it.
         metrics: metric name patterns it yields.
@@ -90,6 +92,7 @@ class StageSpec:
     couples: Callable[[Sections, Any], bool] | None = None
     steps: Callable[[Sections, Any], int | None] | None = None
     effective_batch: Callable[[Sections, Any], int | None] | None = None
+    samples: Callable[[Sections, Any], Mapping[str, int]] | None = None
     files: Callable[[Sections, Any], list[str]] | None = None
     makes_checkpoints: bool = False
     metrics: tuple[str, ...] = ()

@@ -122,7 +122,7 @@ class _Estimator:
         self._probes = store is not None and any((store.root / name).is_dir() for name in ("probes", "rehearsals"))
         self._configurations = Configurations(plan)
         self._guesses = _guesses(plan.study)
-        self._known: dict[str, Estimate] = {}
+        self._known: dict[tuple[str, int | None], Estimate] = {}
 
     @property
     def knows_anything(self) -> bool:
@@ -131,9 +131,11 @@ class _Estimator:
 
     def of(self, run: Run) -> Estimate:
         """Return the estimate of a run."""
-        known = self._known.get(run.config)
+        # Runs of one configuration may go over other data.
+        place = (run.config, self._rows(run))
+        known = self._known.get(place)
         if known is None or not run.config:
-            known = self._known[run.config] = self._measured(run)
+            known = self._known[place] = self._measured(run)
         if known.seconds is None and self._guesses:
             guess = self._guesses.get(run.experiment)
             # A run that a planned arm shares with a live one is not what the planned arm's author thought of.
@@ -153,15 +155,29 @@ class _Estimator:
 
     def _same(self, run: Run) -> Estimate:
         samples = self._history.of_configuration(run) if self._history is not None else []
-        return _from_samples(samples, None, f"history: {_runs(samples)} of this configuration")
+        rows = self._rows(run)
+        alike = [sample for sample in samples if rows in (None, sample.facts.get("samples.train", rows))]
+        if alike or not samples:
+            return _from_samples(alike, None, f"history: {_runs(alike)} of this configuration")
+        source = f"history: {_runs(samples)} of this configuration over other data, scaled"
+        return _from_samples(samples, run, source, rows=rows)
 
     def _similar(self, run: Run) -> Estimate:
         samples = self._history.of_cost(run) if self._history is not None else []
-        return _from_samples(samples, run, f"history: {_runs(samples)} with the same step, scaled")
+        source = f"history: {_runs(samples)} with the same step, scaled"
+        return _from_samples(samples, run, source, rows=self._rows(run))
 
     def _others(self, run: Run) -> Estimate:
         samples = self._history.of_kind(run) if self._history is not None else []
-        return _from_samples(samples, run, f"history: {_runs(samples)} of other arms, scaled")
+        source = f"history: {_runs(samples)} of other arms, scaled"
+        return _from_samples(samples, run, source, rows=self._rows(run))
+
+    def _rows(self, run: Run) -> int | None:
+        """Return the samples of an epoch of a run, where the data it reads can be told without being prepared."""
+        parameters = run.stage.parameters
+        if getattr(parameters, "epochs", None) is None:
+            return None
+        return _rows_of(self._plan, run, getattr(parameters, "split", "train"))
 
     def _probed(self, run: Run) -> Estimate:
         """Return the estimate that a probe or rehearsal gives: its step, times the steps, and its validation."""
@@ -181,21 +197,38 @@ class _Estimator:
         return _UNKNOWN
 
 
+def _rows_of(plan: Plan, run: Run, split: str) -> int | None:
+    """Return the samples of a split that the stages before a run prepare."""
+    for given in run.inputs:
+        other = plan.runs.get(given.key)
+        if other is None:
+            continue
+        tell = other.stage.spec.samples
+        found = tell(other.stage.sections, other.stage.parameters).get(split) if tell is not None else None
+        found = found if found is not None else _rows_of(plan, other, split)
+        if found is not None:
+            return found
+    return None
+
+
 def _runs(samples: list[Sample]) -> str:
     return "1 run" if len(samples) == 1 else f"{len(samples)} runs"
 
 
-def _from_samples(samples: list[Sample], run: Run | None, source: str) -> Estimate:
+def _from_samples(samples: list[Sample], run: Run | None, source: str, *, rows: int | None = None) -> Estimate:
     """Return the median of samples, each scaled to the length of a run where one is given."""
-    seconds = [sample.total if run is None else scaled(sample, run) for sample in samples]
+    seconds = [sample.total if run is None else scaled(sample, run, rows=rows) for sample in samples]
     if not seconds:
         return _UNKNOWN
     return Estimate(statistics.median(seconds), source, round(statistics.median([s.bytes for s in samples])))
 
 
-def scaled(sample: Sample, run: Run) -> float:
-    """Return the seconds a run would take whose steps and validations cost what the sample's did."""
-    wanted = length_of(run.stage, samples=sample.facts.get("samples.train"))
+def scaled(sample: Sample, run: Run, *, rows: int | None = None) -> float:
+    """Return the seconds a run would take whose steps and validations cost what the sample's did.
+
+    `rows` are the samples of an epoch of the run; None takes those of the sample.
+    """
+    wanted = length_of(run.stage, samples=rows if rows is not None else sample.facts.get("samples.train"))
     had = sample.length
     if wanted.steps is None or not had.steps:
         return sample.total
