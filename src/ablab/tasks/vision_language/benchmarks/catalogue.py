@@ -15,6 +15,8 @@ from ablab.contract.registry import RegistryError, find_component, is_file_refer
 if TYPE_CHECKING:
     from ablab.tasks.vision_language.benchmarks.protocol import Benchmark
 
+#: Shorter names (GQA, SQA, WTQ) occur in other words.
+_SHORTEST = 5
 _PACKAGE = "ablab.tasks.vision_language.benchmarks"
 
 
@@ -86,6 +88,23 @@ ENTRIES: dict[str, Entry] = {
     "mathverse": Entry("MathVerse", "maths:MATHVERSE", "Percentage equal after extraction and normalisation."),
     "questions": Entry("Questions", "questions:QUESTIONS", "100 x mean of the scorer that the file names.", ()),
 }  # fmt: skip
+
+
+def named_in(text: str) -> str | None:
+    """Return the benchmark that the name of a file or of a data set bears, letters and digits compared alone.
+
+    "NCSOFT/K-DTCBench" and "data/kdtcbench_train.json" bear k-dtcbench; the longest name that fits counts.
+    """
+    plain = _plain(text)
+    names = [
+        (_plain(spelled), name) for name, entry in ENTRIES.items() if entry.averages for spelled in (name, entry.title)
+    ]
+    found = [(len(spelled), name) for spelled, name in names if len(spelled) >= _SHORTEST and spelled in plain]
+    return max(found)[1] if found else None
+
+
+def _plain(text: str) -> str:
+    return "".join(char for char in text.lower() if char.isalnum())
 
 
 def check_name(name: str) -> str | None:
