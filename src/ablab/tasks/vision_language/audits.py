@@ -18,6 +18,7 @@ from ablab.contract.finding import Finding
 from ablab.contract.models import ModelReference
 from ablab.study.differences import covers
 from ablab.study.schema import Experiment, Stage, Study
+from ablab.tasks.vision_language.benchmarks.audits import AUDITS as OF_BENCHMARKS
 from ablab.tasks.vision_language.config import Model, Phase
 
 #: Layers of towers and language models of the hub that studies name; for others a rehearsal tells.
@@ -420,4 +421,5 @@ AUDITS = (
     loss_below_siblings,
     frozen_random,
     template_differs,
+    *OF_BENCHMARKS,
 )
