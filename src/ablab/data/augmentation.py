@@ -1,4 +1,7 @@
-"""Small random changes of images of one size: moved, turned over, lighter or darker; a function of a seed alone."""
+"""Small random changes of images of one size: moved, lighter or darker; a function of a seed alone.
+
+Things keep their colour and do not change sides: both tell drawings of one thing from those of another.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ import numpy.typing as npt
 
 from ablab.contract.seeds import stream_seed
 
-#: Largest change of a channel's gain and of the brightness, as shares.
-_GAIN, _LIGHT = 0.2, 0.1
+#: Largest change of the brightness, as a share of the whole range.
+_LIGHT = 0.1
 
 
 def augment(
     pixels: npt.NDArray[np.uint8], *, seed: int, step: int, ids: npt.NDArray[np.int64], strength: float
 ) -> npt.NDArray[np.uint8]:
-    """Return images with a random move, mirroring, gain a channel and brightness, each from the stream `augmentation`.
+    """Return images with a random move and brightness, each from the stream `augmentation`.
 
     Args:
         pixels: uint8 (B, 3, S, S).
@@ -32,9 +35,5 @@ def augment(
         down, right = random.integers(0, 2 * most + 1, size=2)
         moved = np.pad(image, ((0, 0), (most, most), (most, most)), mode="edge")
         moved = moved[:, down : down + side, right : right + side]
-        if random.random() < 0.5:
-            moved = moved[:, :, ::-1]
-        gain = 1 + random.uniform(-_GAIN, _GAIN, size=(3, 1, 1)) * min(1.0, 8 * strength)
-        light = 255 * random.uniform(-_LIGHT, _LIGHT) * min(1.0, 8 * strength)
-        found[place] = np.clip(moved * gain + light, 0, 255).astype(np.uint8)
+        found[place] = np.clip(moved + 255 * random.uniform(-_LIGHT, _LIGHT), 0, 255).astype(np.uint8)
     return found

@@ -120,17 +120,12 @@ def _seen(model: Model, tower: str) -> bool:
 
 def batches_and_positives(view: AuditView) -> Iterable[Finding]:
     """Errors: a batch larger than there are positives. Warnings or notes: repeated ones, by what the loss does then."""
+    unknown: list[str] = []
     for experiment in view.study.experiments.values():
         for stage, parameters in training(experiment):
             where, distinct = stage_place(experiment, stage), fact_of(view, experiment, "positives.distinct.train")
             if distinct is None:
-                yield not_checked(
-                    view,
-                    "repeated-positives",
-                    where,
-                    "distinct positives of the train split",
-                    subjects=(experiment.name,),
-                )
+                unknown.append(experiment.name)
                 continue
             if parameters.batch > distinct:
                 yield finding(
@@ -146,6 +141,17 @@ def batches_and_positives(view: AuditView) -> Iterable[Finding]:
                 )
                 continue
             yield from _repeated(view, experiment, stage, parameters)
+    yield from _unknown(view, "repeated-positives", unknown, "distinct positives of the train split")
+
+
+def _unknown(view: AuditView, id: str, experiments: list[str], lacking: str) -> Iterator[Finding]:
+    """Yield one finding for all experiments of which a fact is not known yet; data are prepared by a run."""
+    names = tuple(dict.fromkeys(experiments))
+    if names:
+        told = f"{lacking}, of {listed(list(names))}"
+        yield not_checked(
+            view, id, "experiments", told, subjects=names, remedy="run the prepare stages, or check --probe"
+        )
 
 
 def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters: Train) -> Iterator[Finding]:
@@ -180,7 +186,7 @@ def one_pair_batch(view: AuditView) -> Iterable[Finding]:
             queries = fact_of(view, experiment, "queries.train")
             if queries is None or queries % parameters.batch != 1 or parameters.batch == 1:
                 continue
-            quoted = [name for name in _referenced(view, experiment) if name.endswith("r@1")]
+            quoted = [name for name in _referenced(view, experiment) if name.endswith("r_at_1")]
             yield finding(
                 view,
                 "one-pair-batch",
@@ -202,6 +208,7 @@ def _referenced(view: AuditView, experiment: Experiment) -> list[str]:
 
 def truncation(view: AuditView) -> Iterable[Finding]:
     """Warnings: texts longer than the text tower takes, with the share of tokens lost."""
+    unknown: list[str] = []
     for experiment in view.study.experiments.values():
         if not any(training(experiment)):
             continue
@@ -209,9 +216,7 @@ def truncation(view: AuditView) -> Iterable[Finding]:
         for role in ("query", "passage"):
             lost = fact_of(view, experiment, f"truncated.{role}.tokens")
             if lost is None:
-                where = f"experiments.{experiment.name}.towers.tokens"
-                lacking = f"tokens of {role} texts beyond the tower's limit"
-                yield not_checked(view, "text-truncated", where, lacking, subjects=(experiment.name,))
+                unknown.append(experiment.name)
             elif lost > 0:
                 texts = fact_of(view, experiment, f"truncated.{role}.texts") or 0.0
                 yield finding(
@@ -225,10 +230,12 @@ def truncation(view: AuditView) -> Iterable[Finding]:
                     evidence={"tokens lost": lost, "texts cut": texts},
                     subjects=(experiment.name,),
                 )
+    yield from _unknown(view, "text-truncated", unknown, "tokens of texts beyond the text tower's limit")
 
 
 def pools(view: AuditView) -> Iterable[Finding]:
     """Errors and warnings: queries that no ranking can answer, and train queries that are asked in the test."""
+    unknown: list[str] = []
     for experiment in view.study.experiments.values():
         for stage in experiment.stages:
             if stage.kind not in {"evaluate", "bm25"}:
@@ -237,8 +244,7 @@ def pools(view: AuditView) -> Iterable[Finding]:
             outside = fact_of(view, experiment, f"positives.outside_pool.{split}")
             asked = fact_of(view, experiment, f"queries.{split}")
             if outside is None or not asked:
-                lacking = f"which {split} queries have a positive in the pool"
-                yield not_checked(view, "positive-outside-pool", where, lacking, subjects=(experiment.name,))
+                unknown.append(experiment.name)
                 continue
             if outside:
                 yield finding(
@@ -253,6 +259,7 @@ def pools(view: AuditView) -> Iterable[Finding]:
                     subjects=(experiment.name,),
                 )
             yield from _overlap(view, experiment, where)
+    yield from _unknown(view, "positive-outside-pool", unknown, "which queries have a positive in the pool")
 
 
 def _overlap(view: AuditView, experiment: Experiment, where: str) -> Iterator[Finding]:

@@ -226,7 +226,7 @@ PRETRAIN = StageSpec(
     check=_whole_batches,
     code="ablab.tasks.retrieval.pretraining:TowerPretraining",
     makes_checkpoints=True,
-    metrics=("train/loss", "val/loss", "val/r@1"),
+    metrics=("train/loss", "val/loss", "val/r_at_1"),
     summary="train the towers on images and texts of train passages, from each to the other",
 )
 
@@ -242,7 +242,7 @@ TRAIN = StageSpec(
     couples=_couples,
     check=_whole_batches,
     makes_checkpoints=True,
-    metrics=("train/loss", "val/loss", "val/r@1"),
+    metrics=("train/loss", "val/loss", "val/r_at_1"),
     summary="train towers and fusion to find a query's passages in the batch",
 )
 
@@ -277,7 +277,7 @@ ASK = StageSpec(
 )
 
 #: Metrics of an evaluation, over the whole pool.
-_SCORES = ("hit@*", "pseudo_recall@*", "mrr@*", "ndcg@*")
+_SCORES = ("hit_at_*", "pseudo_recall_at_*", "mrr_at_*", "ndcg_at_*")
 _EVALUATED = tuple(f"*/{score}" for score in _SCORES)
 
 EVALUATE = StageSpec(
@@ -298,7 +298,7 @@ PROBE = StageSpec(
     seeded=False,
     run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "train"),
-    metrics=("probe/*/hit@*",),
+    metrics=("probe/*/hit_at_*",),
     summary="hit rate with text or image of queries or passages taken away",
 )
 
@@ -327,25 +327,30 @@ SPEC = TaskSpec(
             description="Mean negative log-likelihood of a query's positive among the passages of its batch.",
         ),
         Metric(
-            name="*/r@1",
+            name="*/r_at_1",
             direction="higher",
             description="Share of queries whose best passage of the batch is a positive; chance is 1 / batch.",
         ),
         Metric(
-            name="*/hit@*",
+            name="*/hit_at_*",
             direction="higher",
             description='Share of queries with a positive among the first K of the pool; M2KR calls it "Recall@K".',
         ),
         Metric(
-            name="*/pseudo_recall@*",
+            name="*/pseudo_recall_at_*",
             direction="higher",
             description="Share of queries one of whose answers is a substring of any of the first K passages.",
         ),
         Metric(
-            name="*/mrr@*", direction="higher", description="Mean of 1 / rank of the first positive among K, else 0."
+            name="*/mrr_at_*", direction="higher", description="Mean of 1 / rank of the first positive among K, else 0."
         ),
-        Metric(name="*/ndcg@*", direction="higher", description="Normalised discounted cumulative gain at K."),
+        Metric(name="*/ndcg_at_*", direction="higher", description="Normalised discounted cumulative gain at K."),
     ),
     audits="ablab.tasks.retrieval.audits:AUDITS",
     code="ablab.tasks.retrieval.task:Retrieval",
+    preload=(
+        "ablab.tasks.retrieval.task",
+        "ablab.tasks.retrieval.evaluation",
+        "transformers.models.clip.modeling_clip",
+    ),
 )

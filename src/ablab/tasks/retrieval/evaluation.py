@@ -111,7 +111,7 @@ def outcome(questions: Questions, found: Found, parameters: Evaluate | Bm25, *, 
     """Return scores, by kind of question too, beside chance; and a few queries with what was found."""
     ranking = found.ids.numpy()
     texts = questions.texts(pairs)
-    scores = query_scores(
+    found_scores = query_scores(
         ranking,
         questions.positives,
         cutoffs=[k for k in parameters.cutoffs if k <= ranking.shape[1]],
@@ -119,6 +119,8 @@ def outcome(questions: Questions, found: Found, parameters: Evaluate | Bm25, *, 
         texts=texts,
         answers=questions.answers,
     )
+    # In the name of a metric, what follows an @ says which checkpoint is meant.
+    scores = {name.replace("@", "_at_"): values for name, values in found_scores.items()}
     split = questions.split
     values = {f"{split}/{name}": value for name, value in means(scores).items()}
     rows: list[tuple[Any, ...]] = [("all", len(questions.rows), *means(scores).values())]
@@ -127,7 +129,7 @@ def outcome(questions: Questions, found: Found, parameters: Evaluate | Bm25, *, 
         part = means({name: value[chosen] for name, value in scores.items()})
         values |= {f"{split}/{kind}/{name}": value for name, value in part.items()}
         rows.append((kind, int(chosen.sum()), *part.values()))
-    chance = {f"chance.hit@{k}": questions.chance(min(k, len(questions.pool))) for k in parameters.cutoffs}
+    chance = {f"chance.hit_at_{k}": questions.chance(min(k, len(questions.pool))) for k in parameters.cutoffs}
     rows.append(("chance", len(questions.rows), *(chance.get(f"chance.{name}") for name in scores)))
     facts = {
         "evaluation.queries": len(questions.rows),

@@ -62,7 +62,7 @@ class Objective:
         hits = first_is_positive(logits.detach(), columns, known).sum()
         if self.symmetric:
             total = 0.5 * (total + self._backward(queries, passages, columns, own, positives))
-        return total, {"r@1": hits.detach()}
+        return total, {"r_at_1": hits.detach()}
 
     def logits(self, queries: Tensor, passages: Tensor) -> Tensor:
         """Return scores / temperature, (B, N)."""

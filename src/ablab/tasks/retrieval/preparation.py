@@ -6,7 +6,7 @@ import heapq
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from ablab.contract.seeds import stream_seed
 from ablab.data.images import Framing
 from ablab.data.m2kr import Passage, Query, both_sides
 from ablab.data.pairs import FORMAT, MANIFEST, SPLITS, Pairs, Pictures, write_rows
+from ablab.data.tables.roles import bucket_of, question_word
 from ablab.data.tokenizers import ByteTokenizer, train_tokenizer
 from ablab.store.files import atomic_folder, write_json
 from ablab.store.layout import RunFolder
@@ -112,7 +113,7 @@ def _write(data: Data, source: Source, folder: Path, context: Context) -> None:
     for split, queries in _divided(data, source, context).items():
         rows = list(_query_rows(queries, found, names, split))
         if split == "train" and data.rows is not None:
-            rows = _drawn(rows, data.rows, seed=data.seed)
+            rows = _drawn(rows, data.rows, strata=data.strata, seed=data.seed)
         write_rows(folder / f"queries-{split}", rows)
         asked[split] = rows
         facts |= _facts_of(split, rows, found)
@@ -213,12 +214,33 @@ def _passage_row(passage: Passage, names: _Names) -> dict[str, Any]:
     return {"id": passage.id, "text": passage.text, "image": names.of(passage.image)}
 
 
-def _drawn(rows: list[dict[str, Any]], count: int, *, seed: int) -> list[dict[str, Any]]:
-    """Return `count` rows in their order, drawn by their ids: a row's luck does not depend on the others."""
+def _drawn(rows: list[dict[str, Any]], count: int, *, strata: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Return `count` rows in their order, evenly from each stratum, as far as they reach.
+
+    Rows are drawn by their ids: a row's luck does not depend on the others.
+    """
     if count >= len(rows):
         return rows
-    luck = [stream_seed(seed, f"rows/{row['id']}") for row in rows]
-    return [rows[index] for index in sorted(heapq.nsmallest(count, range(len(rows)), key=luck.__getitem__))]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(tuple(_STRATA[name](row) for name in strata), []).append(index)
+    found: list[int] = []
+    # The smallest first: what a stratum cannot give is shared by those still to come.
+    waiting = sorted(groups.values(), key=len)
+    for done, group in enumerate(waiting):
+        share = round((count - len(found)) / (len(waiting) - done))
+        luck = {index: stream_seed(seed, f"rows/{rows[index]['id']}") for index in group}
+        found += heapq.nsmallest(share, group, key=luck.__getitem__)
+    return [rows[index] for index in sorted(found)]
+
+
+#: What rows can be told apart by.
+_STRATA: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "candidates": lambda row: bucket_of(len(row["positives"])),
+    "question-word": lambda row: question_word(row["question"] or ""),
+    "image": lambda row: row["image"] is None,
+    "kind": lambda row: row["kind"],
+}
 
 
 def _overlap(asked: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:

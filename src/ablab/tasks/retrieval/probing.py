@@ -48,7 +48,7 @@ def probe(code: Retrieval, model: Retriever, parameters: Probe, context: Context
         passages = encode_pool(model, code.items, questions.pool, change=of_passage, **options)
         found = search_exactly(queries, passages, k=k)
         rate = float(hit(relevance(found.ids.numpy(), questions.positives), k).mean())
-        values[f"probe/{name}/hit@{parameters.cutoff}"] = rate
+        values[f"probe/{name}/hit_at_{parameters.cutoff}"] = rate
         rows.append((name, rate))
     rows.append(("chance", questions.chance(k)))
     table = Table(name="what is relied on", columns=("what is seen", f"hit@{k}"), rows=tuple(rows))

@@ -109,8 +109,8 @@ class Data(Strict):
         ge=0,
         lt=1,
     )
-    balance: tuple[Literal["question", "positives", "answer", "kind"], ...] = setting(
-        (), "Draw the train split so that the strata of these fields are equally large."
+    strata: tuple[Literal["candidates", "question-word", "image", "kind"], ...] = setting(
+        (), "Draw `rows` evenly from what these tell apart, as a balance stage does."
     )
     rows: int | None = setting(None, "Train on this many queries, drawn with `seed`.", ge=1)
     seed: int = setting(2357, "Seed of drawn rows and splits; the same for every seed of the study.", ge=0)
@@ -124,6 +124,8 @@ class Data(Strict):
             )
         if (self.source == "files") != bool(self.queries.train or self.queries.test):
             raise ValueError("give `queries` with `source: files`, and only then")
+        if self.strata and self.rows is None:
+            raise ValueError("strata say how rows are drawn; say how many with rows")
         if self.source == "mini-m2kr" and self.subset not in MINI:
             raise ValueError(f"mini-m2kr has the subsets {', '.join(MINI)}; found {self.subset!r}")
         if self.source == "m2kr" and self.subset not in M2KR_TASKS:

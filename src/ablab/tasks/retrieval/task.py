@@ -181,7 +181,7 @@ class Retrieval:
 
     def metrics(self, split: str, totals: Mapping[str, float], weight: float) -> dict[str, float]:
         """Return loss and in-batch recall at one."""
-        return {f"{split}/loss": totals["loss"] / weight, f"{split}/r@1": totals["r@1"] / weight}
+        return {f"{split}/loss": totals["loss"] / weight, f"{split}/r_at_1": totals["r_at_1"] / weight}
 
     def evaluate(self, model: nn.Module, parameters: Any, context: Context) -> Outcome:
         """Do what a stage on a trained model asks for: evaluate, probe, mine, index or search."""
