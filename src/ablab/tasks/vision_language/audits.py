@@ -264,14 +264,15 @@ def seen_in_training(view: AuditView) -> Iterable[Finding]:
             if not name.startswith("overlap.") or not count:
                 continue
             _, what, benchmark = (*name.split(".", 2), "")[:3]
-            severity: Any = "error" if what == "images" else "warning"
+            pictures = name.startswith("overlap.images.")
+            severity: Any = "error" if pictures else "warning"
             yield finding(
                 view,
-                "evaluation-images-in-training" if what == "images" else "evaluation-questions-in-training",
+                "evaluation-images-in-training" if pictures else "evaluation-questions-in-training",
                 severity,
                 f"experiments.{arm.name}",
                 f"{count} {what} of {benchmark} are in the training data of {arm.name}, byte for byte"
-                if what == "images"
+                if pictures
                 else f"{count} questions of {benchmark} are asked in the training of {arm.name} about the same "
                 "pictures",
                 remedy="take them out of the training set, or do not report this benchmark",
@@ -368,7 +369,7 @@ def frozen_random(view: AuditView) -> Iterable[Finding]:
         if not isinstance(model, Model):
             continue
         random = {"connector", *(name for name in ("llm", "tower") if getattr(model, name).config is not None)}
-        if model.connector.name == "identity":
+        if model.connector.name == "identity" or model.connector.pretrained is not None:
             random.discard("connector")
         for part in sorted(random):
             modes = [_mode(stage.parameters, part) for _, stage in own]
