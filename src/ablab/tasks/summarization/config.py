@@ -212,6 +212,15 @@ class Rouge(Strict):
     samples: int = setting(1000, "Bootstrap samples of the intervals over examples.", ge=0)
 
 
+class BertScore(Strict):
+    """An encoder whose hidden states compare summaries with references, beside ROUGE."""
+
+    encoder: ModelReference = setting(..., "Encoder with its tokenizer: a hub name or a folder.")
+    layer: int | None = setting(
+        None, "Hidden states that are compared, 0 being the embeddings; null is the last.", ge=0
+    )
+
+
 class Evaluate(Strict):
     """Parameters of an evaluate stage: summaries are generated, scored and handed in."""
 
@@ -224,6 +233,7 @@ class Evaluate(Strict):
         default_factory=Decoding, description="How summaries are generated; a decode-sweep that is needed decides it."
     )
     rouge: Rouge = setting(default_factory=Rouge, description="How summaries are scored.")
+    bertscore: BertScore | None = setting(None, "Also score by BERTScore F1, as bertscore; only one encoder compares.")
     batch: int = setting(64, "Dialogues generated at once.", ge=1, keyed=False)
     batch_tokens: int | None = setting(None, "Most tokens at once: inputs, and beams x outputs.", ge=64, keyed=False)
     examples: int = setting(3, "Best and worst examples shown.", ge=0)
@@ -269,6 +279,17 @@ def _model_references(sections: Sections, _: Any) -> list[DataReference]:
     model = sections["model"]
     assert isinstance(model, Model)
     return model_references(model.checkpoint, path="model.checkpoint")
+
+
+def _evaluated_references(sections: Sections, parameters: Any) -> list[DataReference]:
+    """Return the checkpoint an evaluation reads, and the encoder it scores by."""
+    extra = parameters.bertscore
+    found = _model_references(sections, parameters)
+    return (
+        found
+        if extra is None
+        else [*found, *model_references(extra.encoder, path="pipeline.evaluate.bertscore.encoder")]
+    )
 
 
 def _steps(_: Sections, parameters: Any) -> int | None:
@@ -339,9 +360,9 @@ EVALUATE = StageSpec(
     seeded=False,
     run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "pretrain", "train", "decode-sweep"),
-    references=_model_references,
+    references=_evaluated_references,
     files=_rouge_files,
-    metrics=_SCORES,
+    metrics=(*_SCORES, "*/bertscore"),
     summary="generate summaries of a split, score them by ROUGE, write the submission",
 )
 
@@ -396,6 +417,12 @@ SPEC = TaskSpec(
             name="*/rouge*_*", direction="higher", unit="%", description="The same F1 by the tokenizer that is named."
         ),
         Metric(name="*/score_*", direction="higher", description="The same score by the tokenizer that is named."),
+        Metric(
+            name="*/bertscore",
+            direction="higher",
+            unit="%",
+            description="BERTScore F1 in percent (arXiv 1904.09675), no baseline subtracted; depends on the encoder.",
+        ),
         Metric(name="*/length", direction="higher", unit="tokens", description="Mean tokens of a summary, by ROUGE's."),
         Metric(name="*/empty", direction="lower", description="Share of summaries that are empty; they score 0."),
         Metric(

@@ -14,6 +14,7 @@ from ablab.contract.context import Context
 from ablab.contract.decoding import Decoding
 from ablab.contract.failure import StopRequested
 from ablab.contract.result import Outcome, Series, Table
+from ablab.data.dialogues import Dialogue
 from ablab.generation.choice import chosen_decoding
 from ablab.generation.decoding import generate
 from ablab.tasks.summarization.config import Evaluate
@@ -73,12 +74,38 @@ def evaluate(code: Summarization, model: nn.Module, parameters: Evaluate, contex
     if scored is not None:
         facts |= {"rouge.tokenizer": parameters.rouge.tokenizer, "rouge.kept": scored.kept}
     metrics = {} if scored is None else {f"{parameters.split}/{name}": v for name, v in scored.metrics.items()}
+    if scored is not None and parameters.bertscore is not None:
+        metrics[f"{parameters.split}/bertscore"] = _similarity(code, model, rows, texts, parameters, context)
     artifacts = write_predictions(context.artifacts, rows, texts, None if scored is None else scored.corpus)
     if handed_in:
         rows = code.prepared.rows("submission")
         texts = [code.encoder.decode(ids) for ids in written(code.encoded("submission"))]
     artifacts |= write_submission(context.artifacts, rows, texts)
     return Outcome(metrics=metrics, facts=facts, artifacts=artifacts, evaluations=(evaluation,))
+
+
+def _similarity(
+    code: Summarization,
+    model: nn.Module,
+    rows: Sequence[Dialogue],
+    texts: Sequence[str],
+    parameters: Evaluate,
+    context: Context,
+) -> float:
+    """Return the mean BERTScore F1 in percent."""
+    from ablab.tasks.summarization.similarity import similarity
+
+    assert parameters.bertscore is not None
+    values = similarity(
+        rows,
+        texts,
+        parameters.bertscore,
+        aggregate=parameters.rouge.references,
+        device=next(model.parameters()).device,
+        revisions=context.order.revisions,
+        study_folder=context.order.study_folder,
+    )
+    return float(np.mean(values))
 
 
 def summaries(
