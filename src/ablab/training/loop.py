@@ -150,8 +150,9 @@ class Trainer:
                 began = time.perf_counter()
                 with self.context.time("data"):
                     batch = next(batches)
+                waited = time.perf_counter() - began
                 self._step(batch)
-                self._after(batch, time.perf_counter() - began)
+                self._after(batch, time.perf_counter() - began, waited)
                 self._between()
         self.keeper.finish(self.state)
         return self._outcome()
@@ -222,9 +223,9 @@ class Trainer:
                 error.args = (f"{error.args[0]}; not finite by themselves: {', '.join(map(str, found[:8]))}",)
             raise
 
-    def _after(self, batch: StepBatch, seconds: float) -> None:
+    def _after(self, batch: StepBatch, seconds: float, waited: float) -> None:
         """Log a line where one is due, and tell where the run stands."""
-        self.times.add(seconds, batch.weight)
+        self.times.add(seconds, batch.weight, waited=waited)
         step = self.state.step
         if step % self.parameters.log_every == 0:
             self._log(batch.step)
