@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ablab.analysis.timing import account, mark_shared, speed_ratios, speeds
+from ablab.analysis.timing import account, epochs, mark_shared, speed_ratios, speeds
 from ablab.store.spans import Span
 
 
@@ -57,3 +57,30 @@ def test_a_speed_between_shared_and_alone_is_contention(make: Callable, record: 
     assert not ratio.comparable and "contention" in ratio.reason
     alone = {key: replace(run, shared=False, spans=()) for key, run in runs.items()}
     assert speed_ratios(replace(results, runs=alone), "GPT-01", ("GPT-03",))[0].comparable
+
+
+def test_an_epoch_without_loading_and_warm_up_and_with(make: Callable, record: Callable) -> None:
+    _, results = make({"OVEN": [0.6], "OKVQA": [0.3], "SHORT": [0.2]})
+    time = {"start-up": 30.0, "data": 60.0, "forward-backward": 1000.0, "optimizer": 40.0, "validation": 20.0}
+    facts = {"samples.train": 339_137, "steps.done": 10_600, "samples.seen": 678_400}
+    runs = {
+        # Two epochs of 5,300 steps, 0.0908 s each without loading.
+        "OVEN": record(
+            "OVEN",
+            time=time,
+            facts=facts,
+            step_times={"mean": 0.1, "waited": 0.0092, "excluded": 100.0},
+            peak={"rss": 3 << 30, "gpu": 0},
+            spans=(Span(start=0, end=1120),),
+        ),
+        "OKVQA": record("OKVQA", facts={**facts, "samples.train": 8253, "samples.seen": 8256, "steps.done": 129}),
+        "SHORT": record("SHORT", facts={**facts, "samples.seen": 300_000, "steps.done": 4687}),
+    }
+    arms = tuple(replace(arm, runs={"train": arm.experiment}) for arm in results.arms)
+    oven, okvqa = epochs(replace(results, arms=arms, runs=runs))
+    assert (oven.experiment, oven.samples, oven.steps) == ("OVEN", 339_137, 5300)
+    assert oven.net == pytest.approx(5300 * 0.0908) and oven.gross == pytest.approx(550.0)
+    assert oven.whole == pytest.approx(1150) and oven.epochs == pytest.approx(2.0, abs=1e-3)
+    assert oven.per_second == pytest.approx(64 / 0.0908)
+    assert (oven.excluded, oven.rss, oven.gpu, oven.ended) == (100, 3 << 30, None, "0")
+    assert (okvqa.steps, okvqa.net, okvqa.gross) == (129, None, None)

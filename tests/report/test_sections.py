@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ablab.analysis.timing import Epoch
 from ablab.lab import Lab
 from ablab.report import document as d
 from ablab.report.sections import (
@@ -285,6 +286,20 @@ def test_time_sums_to_the_wall_clock(view: View) -> None:
         records = [record for record in view.own(name) if record.time]
         assert sum(parts) == pytest.approx(sum(sum(record.time.values()) for record in records)) and total
     assert {name for name, *_ in bars.rows} == {"trained", *FACTORS}
+
+
+def test_an_epoch_stands_in_the_table_of_times(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = next(arm for arm in view.results.arms if "train" in arm.runs and arm.runs["train"] in view.results.runs)
+    epoch = Epoch(
+        experiment=arm.experiment, seed=arm.seed, stage="train", samples=339_137, steps=5300, epochs=1.0, net=481.39,
+        gross=520.0, whole=600.0, per_second=704.0, excluded=100, rss=3 << 30, gpu=None, ended="0", shared=True,
+    )  # fmt: skip
+    monkeypatch.setattr("ablab.analysis.timing.epochs", lambda _: [epoch])
+    (table,) = (table for table in tables(timing.section(view).blocks) if "one epoch" in table.columns)
+    row = dict(zip(table.columns, [cell.text for cell in table.rows[0]], strict=True))
+    assert row["samples"] == "339,137" and row["steps"] == "5,300" and row["one epoch"] == "8m01s"
+    assert row["with loading and warm-up"] == "8m40s" and row["samples a second"] == "704" and row["exit"] == "0"
+    assert row["peak memory"] == "3.0 GiB" and row["timing"] == "shared" and "GPU memory" not in row
 
 
 def test_parameters_and_memory(view: View) -> None:

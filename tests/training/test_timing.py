@@ -62,3 +62,16 @@ def test_percentile_lies_between_median_and_maximum():
     found = times.summary(batch=1)
     kept = [n / 1000 for n in range(20, 200)]
     assert found["median"] == statistics.median(kept) and kept[170] <= found["p95"] <= kept[-1]
+
+
+def test_seconds_waited_for_data_leave_warm_up_out_too():
+    times = StepTimes()
+    for i in range(50):
+        times.add(1.0, 8.0, waited=0.9 if i < 5 else 0.25)
+    assert times.summary(8)["waited"] == pytest.approx(0.25)
+    behind = StepTimes(waits=False)
+    for _ in range(4):
+        behind.add(0.1, 1.0, waited=0.05)
+    behind.settle(0.4)
+    behind.add(0.1, 1.0, waited=5.0)
+    assert behind.summary(1)["waited"] == pytest.approx(0.05), "of the steps that are counted"

@@ -7,6 +7,7 @@ speed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -120,6 +121,79 @@ def speeds(results: Results, *, stage: str | None = None) -> list[Speed]:
                 )
             )
     return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch of a training run: how long, how fast, how large, how it ended.
+
+    Args:
+        samples, steps: of one epoch.
+        net: seconds of an epoch without waiting for data and without warm-up steps.
+        gross: seconds of an epoch with both: data, forward and backward, and optimiser of all steps.
+        whole: wall clock of the run, start-up, validation and checkpoints counted, for `epochs` epochs.
+        per_second: samples a second at the net pace.
+        excluded: warm-up steps that `net` leaves out.
+        rss, gpu: peak bytes.
+        ended: 0 of a run that is done, the kind of its failure otherwise.
+    """
+
+    experiment: str
+    seed: int
+    stage: str
+    samples: int
+    steps: int
+    epochs: float
+    net: float | None
+    gross: float | None
+    whole: float
+    per_second: float | None
+    excluded: int
+    rss: int | None
+    gpu: int | None
+    ended: str
+    shared: bool
+
+
+def epochs(results: Results) -> list[Epoch]:
+    """Return an epoch of every training run that saw a whole one, or failed on the way, one row an arm and seed."""
+    rows = []
+    for arm in results.arms:
+        for name, key in arm.runs.items():
+            record = results.runs.get(key)
+            row = None if record is None else _epoch(arm.experiment, arm.seed, name, record)
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def _epoch(experiment: str, seed: int, stage: str, record: RunRecord) -> Epoch | None:
+    samples, steps = record.facts.get("samples.train"), record.facts.get("steps.done")
+    seen = record.facts.get("samples.seen")
+    if not samples or not steps or not seen or seen < samples:
+        return None
+    batch, count = seen / steps, math.ceil(samples * steps / seen)
+    times, told = record.step_times, account(record)
+    mean, waited = times.get("mean"), times.get("waited")
+    pace = mean - waited if mean is not None and waited is not None else None
+    spent = sum(record.time.get(part, 0.0) for part in ("data", "forward-backward", "optimizer"))
+    return Epoch(
+        experiment=experiment,
+        seed=seed,
+        stage=stage,
+        samples=int(samples),
+        steps=count,
+        epochs=seen / samples,
+        net=None if pace is None else pace * count,
+        gross=spent * count / steps if spent else None,
+        whole=told.wall if told is not None else 0.0,
+        per_second=batch / pace if pace else None,
+        excluded=int(times.get("excluded", 0)),
+        rss=record.peak.get("rss"),
+        gpu=record.peak.get("gpu") or None,
+        ended="0" if record.done else record.failure or record.status,
+        shared=record.shared,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

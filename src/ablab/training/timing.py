@@ -20,12 +20,14 @@ class StepTimes:
     def __init__(self, *, waits: bool = True) -> None:
         self.seconds = array("d")
         self.weights = array("d")
+        self.waited = array("d")
         self._waits = waits
         self._open: list[float] = []
 
-    def add(self, seconds: float, weight: float) -> None:
-        """Take in one step."""
+    def add(self, seconds: float, weight: float, *, waited: float = 0.0) -> None:
+        """Take in one step; `waited` are those of its seconds in which it waited for data."""
         self.weights.append(weight)
+        self.waited.append(waited)
         if self._waits:
             self.seconds.append(seconds)
         else:
@@ -43,7 +45,8 @@ class StepTimes:
         return statistics.median(self.seconds[-50:]) if self.seconds else None
 
     def summary(self, batch: int) -> dict[str, float]:
-        """Return median, mean and 95th percentile seconds, rates, and how many steps were counted and left out."""
+        """Return median, mean and 95th percentile seconds, mean seconds waited for data, rates, and how many steps were
+        counted and left out."""
         count = len(self.seconds)
         if not count:
             return {}
@@ -55,6 +58,7 @@ class StepTimes:
             "median": median,
             "mean": total / len(kept),
             "p95": kept[min(len(kept) - 1, int(0.95 * len(kept)))],
+            "waited": statistics.fmean(self.waited[excluded:count]),
             "counted": float(len(kept)),
             "excluded": float(excluded),
             "per_second": 1.0 / median if median > 0 else 0.0,

@@ -37,8 +37,8 @@ def section(view: View) -> Section:
             small=True,
         )
     )
-    speeds = _speeds(view)
-    return Section(id="time", title=t("Time and memory"), blocks=(*blocks, *([speeds] if speeds is not None else [])))
+    more = [block for block in (_epochs(view), _speeds(view)) if block is not None]
+    return Section(id="time", title=t("Time and memory"), blocks=(*blocks, *more))
 
 
 def _bars(view: View, arms: dict[str, list[RunRecord]]) -> Bars:
@@ -85,6 +85,48 @@ def _table(view: View, arms: dict[str, list[RunRecord]]) -> Block:
         t("step, median"), t("step, 95th percentile"), t("peak memory"), t("GPU memory"), t("timing"),
     )  # fmt: skip
     return without_empty(table(columns, rows, numeric=range(1, 15)))
+
+
+def _epochs(view: View) -> Block | None:
+    """Return one epoch of each arm's data: without loading and warm-up, and with."""
+    from ablab.analysis.timing import epochs
+
+    t = view.t
+    rows: list[tuple[Cell | str, ...]] = []
+    for epoch in epochs(view.results):
+        record = view.results.runs[_run_of(view, epoch.experiment, epoch.seed, epoch.stage)]
+        scores = [record.metrics.get(name) for name in ("train/loss", "val/loss", "val/r@1")]
+        rows.append(
+            (
+                Cell(text=epoch.experiment, link=view.anchor(epoch.experiment)),
+                str(epoch.seed),
+                epoch.stage,
+                t.figure(epoch.samples, digits=9),
+                t.figure(epoch.steps, digits=9),
+                duration(epoch.net),
+                duration(epoch.gross),
+                duration(epoch.whole),
+                t.figure(epoch.per_second, digits=3) if epoch.per_second is not None else "—",
+                size(epoch.rss),
+                size(epoch.gpu),
+                epoch.ended,
+                *("—" if score is None else t.figure(score, digits=4) for score in scores),
+                Cell(text=t("shared"), tone="open") if epoch.shared else "",
+            )
+        )
+    if not rows:
+        return None
+    columns = (
+        t("experiment"), t("seed"), t("stage"), t("samples"), t("steps"), t("one epoch"), t("with loading and warm-up"),
+        t("whole run"), t("samples a second"), t("peak memory"), t("GPU memory"), t("exit"), "train/loss", "val/loss",
+        "val/r@1", t("timing"),
+    )  # fmt: skip
+    caption = t("One epoch of each arm's data, without waiting for data and warm-up, and with")
+    return without_empty(table(columns, rows, caption=caption, numeric=range(3, 15)))
+
+
+def _run_of(view: View, experiment: str, seed: int, stage: str) -> str:
+    return next(arm.runs[stage] for arm in view.results.arms if (arm.experiment, arm.seed) == (experiment, seed))
 
 
 def _speeds(view: View) -> Block | None:
