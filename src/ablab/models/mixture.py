@@ -179,18 +179,17 @@ class ExpertFeedForward(nn.Module):
         return total
 
     def _sparse(self, states: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Gather the tokens by expert, once, so that each expert computes one block of them."""
         flat, taken = states.flatten(0, 1), chosen.flatten(0, 1)
-        gates = self._gates(weights.flatten(0, 1).gather(1, taken))
-        total: Tensor | None = None
-        for index in range(len(self.experts)):
-            rows, place = (taken == index).nonzero(as_tuple=True)
-            made = self._expert(index, flat[rows])
-            part = made * gates[rows, place].unsqueeze(-1).to(made.dtype)
-            total = part.new_zeros(flat.size(0), part.size(-1)) if total is None else total
-            total = total.index_add(0, rows, part)
-        assert total is not None
-        made_BTD: Tensor = total.unflatten(0, states.shape[:2])
-        return made_BTD
+        gates = self._gates(weights.flatten(0, 1).gather(1, taken)).flatten()
+        order = taken.flatten().argsort(stable=True)
+        rows = order // taken.size(1)
+        counts = torch.bincount(taken.flatten(), minlength=len(self.experts)).tolist()
+        parts = [self._expert(index, part) for index, part in enumerate(flat[rows].split(counts))]
+        made = torch.cat(parts) * gates[order].unsqueeze(-1).to(flat.dtype)
+        total = made.new_zeros(flat.size(0), made.size(-1)).index_add(0, rows, made)
+        whole: Tensor = total.unflatten(0, states.shape[:2])
+        return whole
 
     def _gates(self, weights: Tensor) -> Tensor:
         """Return weights of the chosen experts that sum to one; a single one is 1 with the gradient of its share."""
