@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ablab.data.conversations import IMAGE
 from ablab.tasks.vision_language.benchmarks.protocol import Picture, Question
@@ -74,13 +75,13 @@ def _same(seen: Seen, rows: RowSet) -> dict[str, str]:
     """Return the digests, by name, of a set's pictures that a benchmark has too."""
     if not rows.images.any():
         return {}
+    sizes = {name: size for name, size in rows.source.sizes() if size in seen.pictures}
+    # A folder may hold more than the set names: the pictures of the benchmark itself, for one.
+    named = {name for number in range(len(rows)) for name in _names(rows.raw(number))} if sizes else set()
     found = {}
-    for name, size in rows.source.sizes():
-        candidates = seen.pictures.get(size)
-        if candidates is None:
-            continue
+    for name in sizes.keys() & named:
         digest = hashlib.sha256(rows.source.read(name)).hexdigest()
-        if digest in candidates:
+        if digest in seen.pictures[sizes[name]]:
             found[name] = digest
     return found
 
@@ -89,11 +90,15 @@ def _asked(rows: RowSet, known: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """Yield (digest of the picture, question) of the rows about known pictures."""
     for number in range(len(rows)):
         raw = rows.raw(number)
-        names = raw.get("image") or raw.get("images") or ()
-        for name in [names] if isinstance(names, str) else names:
+        for name in _names(raw):
             if name in known:
                 for turn in raw["conversations"]:
                     yield known[name], plain(str(turn.get("value", "")))
+
+
+def _names(raw: Mapping[str, Any]) -> list[str]:
+    names = raw.get("image") or raw.get("images") or ()
+    return [names] if isinstance(names, str) else list(names)
 
 
 def training_sets(orders: Iterable[Path]) -> list[str]:
