@@ -74,7 +74,7 @@ def test_an_epoch_without_loading_and_warm_up_and_with(make: Callable, record: C
             spans=(Span(start=0, end=1120),),
         ),
         "OKVQA": record("OKVQA", facts={**facts, "samples.train": 8253, "samples.seen": 8256, "steps.done": 129}),
-        "SHORT": record("SHORT", facts={**facts, "samples.seen": 300_000, "steps.done": 4687}),
+        "SHORT": record("SHORT", facts={**facts, "samples.seen": 150_000, "steps.done": 2344}),
     }
     arms = tuple(replace(arm, runs={"train": arm.experiment}) for arm in results.arms)
     oven, okvqa = epochs(replace(results, arms=arms, runs=runs))

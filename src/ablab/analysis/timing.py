@@ -15,6 +15,8 @@ from ablab.analysis.results import Results, RunRecord
 from ablab.contract.result import TIMES
 from ablab.store.spans import overlapping
 
+#: Epochs from which on an epoch is told: a run over half of the data says what all of it takes.
+_ENOUGH = 0.5
 #: Share of the wall clock that may stay without a name before an account counts as incomplete.
 TOLERANCE = 0.02
 
@@ -131,7 +133,8 @@ class Epoch:
         samples, steps: of one epoch.
         net: seconds of an epoch without waiting for data and without warm-up steps.
         gross: seconds of an epoch with both: data, forward and backward, and optimiser of all steps.
-        whole: wall clock of the run, start-up, validation and checkpoints counted, for `epochs` epochs.
+        epochs: how many the run saw.
+        whole: wall clock of the run, start-up, validation and checkpoints counted.
         per_second: samples a second at the net pace.
         excluded: warm-up steps that `net` leaves out.
         rss, gpu: peak bytes.
@@ -156,7 +159,7 @@ class Epoch:
 
 
 def epochs(results: Results) -> list[Epoch]:
-    """Return an epoch of every training run that saw a whole one, or failed on the way, one row an arm and seed."""
+    """Return an epoch of every training run that saw at least half of its data, one row an arm, seed and stage."""
     rows = []
     for arm in results.arms:
         for name, key in arm.runs.items():
@@ -170,7 +173,7 @@ def epochs(results: Results) -> list[Epoch]:
 def _epoch(experiment: str, seed: int, stage: str, record: RunRecord) -> Epoch | None:
     samples, steps = record.facts.get("samples.train"), record.facts.get("steps.done")
     seen = record.facts.get("samples.seen")
-    if not samples or not steps or not seen or seen < samples:
+    if not samples or not steps or not seen or seen < _ENOUGH * samples:
         return None
     batch, count = seen / steps, math.ceil(samples * steps / seen)
     times, told = record.step_times, account(record)

@@ -95,7 +95,7 @@ def _epochs(view: View) -> Block | None:
     rows: list[tuple[Cell | str, ...]] = []
     for epoch in epochs(view.results):
         record = view.results.runs[_run_of(view, epoch.experiment, epoch.seed, epoch.stage)]
-        scores = [record.metrics.get(name) for name in ("train/loss", "val/loss", "val/r@1")]
+        scores = [record.metrics.get(name) for name in ("train/loss", "val/loss", "val/r_at_1")]
         rows.append(
             (
                 Cell(text=epoch.experiment, link=view.anchor(epoch.experiment)),
@@ -103,6 +103,7 @@ def _epochs(view: View) -> Block | None:
                 epoch.stage,
                 t.figure(epoch.samples, digits=9),
                 t.figure(epoch.steps, digits=9),
+                t.figure(epoch.epochs, digits=3),
                 duration(epoch.net),
                 duration(epoch.gross),
                 duration(epoch.whole),
@@ -117,12 +118,12 @@ def _epochs(view: View) -> Block | None:
     if not rows:
         return None
     columns = (
-        t("experiment"), t("seed"), t("stage"), t("samples"), t("steps"), t("one epoch"), t("with loading and warm-up"),
-        t("whole run"), t("samples a second"), t("peak memory"), t("GPU memory"), t("exit"), "train/loss", "val/loss",
-        "val/r@1", t("timing"),
+        t("experiment"), t("seed"), t("stage"), t("samples"), t("steps"), t("epochs run"), t("one epoch"),
+        t("with loading and warm-up"), t("whole run"), t("samples a second"), t("peak memory"), t("GPU memory"),
+        t("exit"), "train/loss", "val/loss", "val/r_at_1", t("timing"),
     )  # fmt: skip
     caption = t("One epoch of each arm's data, without waiting for data and warm-up, and with")
-    return without_empty(table(columns, rows, caption=caption, numeric=range(3, 15)))
+    return without_empty(table(columns, rows, caption=caption, numeric=range(3, 16)))
 
 
 def _run_of(view: View, experiment: str, seed: int, stage: str) -> str:

@@ -175,6 +175,13 @@ def _tower_references(sections: Sections, _: Any) -> list[DataReference]:
     return [each for name, given in named.items() for each in model_references(given, path=f"towers.{name}")]
 
 
+def _samples(sections: Sections, _: Any) -> dict[str, int]:
+    """Return the queries that a prepare stage will find, where its section tells."""
+    data = sections["data"]
+    assert isinstance(data, Data)
+    return data.counts
+
+
 def _steps(_: Sections, parameters: Any) -> int | None:
     return parameters.steps if isinstance(parameters, Train) else None
 
@@ -208,6 +215,7 @@ PREPARE = StageSpec(
     run="ablab.worker.stages.prepare:run",
     accelerator=False,
     references=_references,
+    samples=_samples,
     files=_reader_files,
     summary="read queries, passages and images into one form",
 )

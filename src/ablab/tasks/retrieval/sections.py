@@ -27,6 +27,10 @@ M2KR_TASKS: dict[str, tuple[int, int, int]] = {
     "KVQA": (64_396, 13_365, 5_120), "LLaVA": (350_747, 0, 5_120), "MSMARCO": (400_782, 6_980, 5_120),
     "OKVQA": (9_009, 5_046, 5_046), "OVEN": (339_137, 119_136, 5_120), "WIT": (2_810_679, 19_994, 5_120),
 }  # fmt: skip
+#: Queries of the generated set's subsets (train, val, test).
+MINI_QUERIES: dict[str, tuple[int, int, int]] = {
+    "oven": (4368, 588, 996), "infoseek": (4132, 572, 860), "evqa": (2468, 364, 488), "okvqa": (782, 128, 182),
+}  # fmt: skip
 #: Layers (text, vision) of pairs of the hub, by which taps are checked before anything is downloaded.
 DEPTHS: dict[str, tuple[int, int]] = {
     "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M": (3, 10),
@@ -131,6 +135,18 @@ class Data(Strict):
         if self.source == "m2kr" and self.subset not in M2KR_TASKS:
             raise ValueError(f"m2kr has the tasks {', '.join(M2KR_TASKS)}; found {self.subset!r}")
         return self
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Queries by split, where they are known before anything is read."""
+        known = MINI_QUERIES if self.source == "mini-m2kr" else M2KR_TASKS if self.source == "m2kr" else {}
+        if self.subset not in known or self.both_sides:
+            return {} if self.rows is None else {"train": self.rows}
+        train, val, test = known[self.subset]
+        if not val:
+            val = round(self.validation * train)
+            train -= val
+        return {"train": min(train, self.rows or train), "val": val, "test": test}
 
     @property
     def hub(self) -> str | None:
