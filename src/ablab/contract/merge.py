@@ -28,6 +28,8 @@ RANDOM = ("dare-linear", "dare-ties", "della", "della-linear")
 NORMALIZED = ("linear", "ties", "della")
 #: DELLA's epsilon where none is given.
 EPSILON = 0.15
+#: Name of the model as the task's sections load it, before any training; a base for what stages tuned from it.
+LOADED = "loaded"
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -61,7 +63,9 @@ class Merge(Strict):
         "def Name(base, models, *, weights, seed) takes and returns fp32 tensors of one name."
     )  # fmt: skip
     base: str | None = setting(
-        None, "What the task vectors are taken from, named like a model. linear and slerp may go without."
+        None,
+        "What the task vectors are taken from, named like a model, or `loaded`: the model as its sections load it. "
+        "linear and slerp may go without.",
     )
     models: tuple[MergedModel, ...] = setting(..., "The models, the order of which counts.", min_length=1)
     normalize: bool | None = setting(
@@ -182,7 +186,7 @@ def _references(_: Sections, parameters: Any) -> list[DataReference]:
     """Return the folders and hub models that a merge reads."""
     found = []
     for name in parameters.sources:
-        path = "base" if name == parameters.base else "models"
+        path = "pipeline.base" if name == parameters.base else "pipeline.models"
         if is_folder(name):
             found.append(DataReference(kind="folder", name=name, path=path))
         elif is_hub(name):
@@ -192,7 +196,7 @@ def _references(_: Sections, parameters: Any) -> list[DataReference]:
 
 def _check(_: Sections, parameters: Any, needs: tuple[str, ...] | None) -> list[Complaint]:
     """Complain about names that lead nowhere, and needs that nothing reads."""
-    stages = [name for name in parameters.sources if not is_folder(name) and not is_hub(name)]
+    stages = [n for n in parameters.sources if not is_folder(n) and not is_hub(n) and n != LOADED]
     if needs is None:
         return []
     found = []

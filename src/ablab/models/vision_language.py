@@ -20,6 +20,7 @@ from ablab.contract.seeds import stream_seed
 from ablab.models.attention_hooks import base_implementation
 from ablab.models.connectors import build_connector
 from ablab.models.connectors.pyramid import PyramidConnector
+from ablab.models.experts import auxiliary_losses, set_languages
 from ablab.models.heads import plain_head
 from ablab.models.hub import load_model
 from ablab.models.language_drop import LanguageDrop, attach_language_drop
@@ -269,7 +270,7 @@ class VisionLanguageModel(nn.Module):
             value = getattr(module, "auxiliary", None)
             if isinstance(value, Tensor):
                 found[f"{name.partition('.')[0]}-balance"] = found.get(f"{name.partition('.')[0]}-balance", 0.0) + value
-        return found
+        return found | auxiliary_losses(self.llm)
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute the activations of each layer in the backward pass."""
@@ -287,6 +288,7 @@ class VisionLanguageModel(nn.Module):
         features: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         image_places: Tensor | None = None,
+        languages: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **options: Any,
     ) -> Tensor:
@@ -298,6 +300,7 @@ class VisionLanguageModel(nn.Module):
             features: instead of pixels.
             inputs_embeds: what `embed` made, instead of all these.
             image_places: where images stand in them, bool (B, T); read only where image tokens are dropped.
+            languages: number of each row's language (B,), for language experts.
             attention_mask: of tokens that are no padding (B, T).
             **options: of transformers' generate.
         """
@@ -306,5 +309,7 @@ class VisionLanguageModel(nn.Module):
             inputs_embeds = self.embed(input_ids, pixels=pixels, features=features)
         elif self._drop is not None:
             self._drop.mark(image_places)
+        if languages is not None:
+            set_languages(self.llm, languages)
         made: Tensor = self.llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options)
         return made

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
 from torch import nn
 
-from ablab.contract.failure import ConfigError, DataError
+from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.contract.training import Trainability
 from ablab.models.parts import apply_trainability, part_of, remove_adapters
-from ablab.models.source import mark_overwritten
 from ablab.store.layout import RunFolder
 from ablab.training.checkpoint import MODEL, load_model
 from ablab.training.retention import find
+from ablab.training.weights import load_weights
 
 
 def training_parts(run: str | Path) -> dict[str, Trainability]:
@@ -52,7 +50,6 @@ def continue_from(model: nn.Module, given: Input) -> nn.Module:
     return model.requires_grad_(True)
 
 
-@torch.no_grad()
 def take_part(model: nn.Module, given: Input, part: str) -> nn.Module:
     """Load one part of a finished run's model, in place (a connector that another experiment aligned).
 
@@ -60,22 +57,8 @@ def take_part(model: nn.Module, given: Input, part: str) -> nn.Module:
         ConfigError: the model has no such part, or the run trained it through adapters.
         DataError: the checkpoint has no such part, or one of another shape.
     """
-    target = part_of(model, part).state_dict()
+    part_of(model, part)
     if adapted(training_parts(given.path)).keys() & {part, "all"}:
         raise ConfigError(f"{given.reference} trained {part} through adapters: continue from the whole of it instead")
-    path = find(RunFolder(given.path).checkpoints, given.checkpoint) / MODEL
-    with safe_open(path, framework="pt", device="cpu") as file:
-        names = {name.removeprefix(f"{part}.") for name in file.keys() if name.startswith(f"{part}.")}  # noqa: SIM118
-        if names != set(target):
-            odd = ", ".join(sorted(names ^ set(target))[:3])
-            raise DataError(f"{path}: its {part} is another one: {odd} on one side only", file=str(path))
-        for name, tensor in target.items():
-            value = file.get_tensor(f"{part}.{name}")
-            if value.shape != tensor.shape:
-                raise DataError(
-                    f"{path}: {part}.{name} has shape {tuple(value.shape)}, the model expects {tuple(tensor.shape)}",
-                    file=str(path),
-                )
-            tensor.copy_(value)
-    mark_overwritten(model, [f"{part}.{name}" for name in target])
+    load_weights(find(RunFolder(given.path).checkpoints, given.checkpoint) / MODEL, model, part=part)
     return model

@@ -71,6 +71,9 @@ def prepare_model(code: TaskCode, parameters: Train, *, seed: int, device: torch
     """Return the model to train on its device: built, parts and rules applied, checkpointed and compiled as asked."""
     model = code.model(seed=seed)
     apply_trainability(model, parameters.parts, seed=seed)
+    restrict = getattr(code, "restrict", None)
+    if restrict is not None:
+        restrict(model)
     freeze(model, parameters.optimizer.groups)
     if parameters.gradient_checkpointing:
         enable = getattr(model, "gradient_checkpointing_enable", None)

@@ -66,7 +66,10 @@ class Partitioned(Protocol):
 
 
 class TaskCode(Protocol):
-    """The compute-plane half of a task."""
+    """The compute-plane half of a task.
+
+    It may also have `restrict(model) -> None`, called once the parts of a stage are applied, to freeze more of a model.
+    """
 
     def model(self, *, seed: int) -> nn.Module:
         """Build the model on CPU in fp32, initialised from the stream `initialisation` of `seed`."""

@@ -89,20 +89,26 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, *, part: str | None = None) -> None:
     """Copy a file's weights into the model, in place and tensor by tensor.
+
+    Args:
+        path: the file.
+        model: of the same names and shapes.
+        part: dotted name of the sub-module that is copied alone; None is the whole model.
 
     Raises:
         DataError: a tensor is missing, is not the model's, has another shape, or cannot be made again.
     """
-    target = model.state_dict()
+    prefix = "" if part is None else f"{part}."
+    target = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
     with safe_open(path, framework="pt", device="cpu") as file:
         metadata = file.metadata() or {}
         tied: dict[str, str] = json.loads(metadata.get(_TIED, "{}"))
         recipes: dict[str, Any] = json.loads(metadata.get(_REGENERABLE, "{}"))
         referenced: dict[str, Any] = json.loads(metadata.get(_REFERENCED, "{}"))
-        stored = set(file.keys())
-        _check_names(path, set(target), stored | set(recipes) | set(tied) | set(referenced))
+        found = {*file.keys(), *recipes, *tied, *referenced}
+        _check_names(path, set(target), {name for name in found if name.startswith(prefix)}, part=part)
         for name, tensor in target.items():
             if name in referenced:
                 _check_same(path, name, tensor, referenced[name])
@@ -123,11 +129,12 @@ def _copy(path: Path, name: str, target: Tensor, value: Tensor) -> None:
     target.copy_(value)
 
 
-def _check_names(path: Path, wanted: set[str], found: set[str]) -> None:
+def _check_names(path: Path, wanted: set[str], found: set[str], *, part: str | None) -> None:
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing or extra:
+        what = "does not fit the model" if part is None else f"its {part} is another one"
         raise DataError(
-            f"{path}: does not fit the model; missing {_some(missing)}, not in the model {_some(extra)}",
+            f"{path}: {what}; missing {_some(missing)}, not in the model {_some(extra)}",
             file=str(path),
             missing=missing[:20],
             extra=extra[:20],

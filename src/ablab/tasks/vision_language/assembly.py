@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ablab.contract.failure import ConfigError
@@ -13,6 +14,7 @@ from ablab.contract.order import Input
 from ablab.contract.registry import is_file_reference
 from ablab.data.images import Aspect, Framing, normalise
 from ablab.data.templates import Encoder, template_of
+from ablab.models.experts import add_experts, set_languages
 from ablab.models.hub import load_config, load_connector_into, load_image_processor, load_tokenizer
 from ablab.models.vision_language import VisionLanguageModel, build_vision_language
 from ablab.tasks.vision_language.batches import Rows
@@ -132,8 +134,12 @@ class Assembly:
                 found[name] = settings.model_dump(mode="json")
         return found
 
-    def build(self, *, seed: int) -> VisionLanguageModel:
+    def build(self, *, seed: int, experts: bool = True) -> VisionLanguageModel:
         """Return the model on the CPU.
+
+        Args:
+            seed: draws what is not loaded.
+            experts: False leaves the feed-forward layers as they are, to be made into experts once they are filled.
 
         Raises:
             ConfigError: an image becomes another number of tokens than its configuration tells.
@@ -153,6 +159,8 @@ class Assembly:
             seed=seed,
             **self._places,
         )
+        if experts:
+            self.add_experts(model, seed=seed)
         if section.connector.pretrained is not None:
             load_connector_into(model, section.connector.pretrained, **self._places)
         if model.image_tokens != self.image_tokens and not is_file_reference(section.connector.name):
@@ -162,10 +170,25 @@ class Assembly:
             )
         return model
 
+    def add_experts(self, model: VisionLanguageModel, *, seed: int) -> None:
+        """Make feed-forward layers of the language model into experts, where the study asks for them."""
+        if self.section.experts is not None:
+            add_experts(model.llm, self.section.experts, seed=seed)
+
+    def languages(self, names: Sequence[str]) -> Tensor | None:
+        """Return the numbers of languages among the experts, int64 (N,); None without experts. Unknown ones are 0."""
+        if self.section.experts is None:
+            return None
+        known = self.section.experts.languages
+        return torch.tensor([known.index(name) if name in known else 0 for name in names])
+
     def nats(self, model: VisionLanguageModel, rows: Rows, framing: Framing) -> Tensor:
         """Return the summed nats of the supervised tokens of some rows."""
         device = next(model.parameters()).device
         packed, pixels, features = rows.packed, rows.pixels, rows.features
+        if self.section.experts is not None:
+            spoken = rows.spoken(self.section.experts.languages).to(device)
+            set_languages(model.llm, spoken, mask=packed.segments.to(device) > 0)
         total: Tensor = model(
             packed.ids.to(device),
             pixels=None if pixels is None else normalise(pixels.to(device), framing),

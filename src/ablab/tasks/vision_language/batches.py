@@ -32,11 +32,12 @@ ROW_TOKENS = {"cpu": 512, "cuda": 4096}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One conversation: tokens and its pictures, as uint8 pixels (n, 3, S, S) or as cached features (n, F, V)."""
+    """One conversation: tokens, language, pictures as uint8 (n, 3, S, S) or as cached features (n, F, V)."""
 
     encoded: Encoded
     pixels: np.ndarray | None = None
     features: np.ndarray | None = None
+    language: str = ""
 
 
 class Conversations:
@@ -106,15 +107,15 @@ class Conversations:
         if self._everything:
             encoded = Encoded(ids=encoded.ids, labels=encoded.ids.copy(), images=encoded.images, lost=encoded.lost)
         if not encoded.images or self.framing is None:
-            return Sample(encoded=encoded)
+            return Sample(encoded=encoded, language=rows.language(row))
         if self._cached is not None:
             features = np.stack([self._cached.read(rows.name, name) for name in encoded.images])
-            return Sample(encoded=encoded, features=features)
+            return Sample(encoded=encoded, features=features, language=rows.language(row))
         try:
             pixels = load_all(self._loader(rows), encoded.images, pool=self._pool)
         except DataError as error:
             raise DataError(f"set {rows.name} row {row + 1}: {error}", **error.detail | {"row": row + 1}) from error
-        return Sample(encoded=encoded, pixels=np.concatenate(pixels))
+        return Sample(encoded=encoded, pixels=np.concatenate(pixels), language=rows.language(row))
 
     def _loader(self, rows: Any) -> Any:
         framing, tiling = self.framing, self._tiling
@@ -139,11 +140,29 @@ class Rows:
         packed: tokens in rows.
         pixels: uint8 (N, 3, S, S) of all pictures, in the order of the rows; None where there are none.
         features: cached features (N, F, V) instead.
+        languages: of the samples, in the order of the rows.
     """
 
     packed: Packed
     pixels: Tensor | None
     features: Tensor | None
+    languages: tuple[str, ...] = ()
+
+    def spoken(self, names: Sequence[str]) -> Tensor:
+        """Return the number of each token's language among `names`, int64 (R, T); padding has the first.
+
+        Raises:
+            DataError: a sample in a language that is not among them.
+        """
+        wrong = sorted(set(self.languages) - set(names))
+        if wrong:
+            raise DataError(
+                f"language experts are {', '.join(names)}, and a sample is in {wrong[0] or 'none that it says'}"
+            )
+        numbers = torch.tensor([0, *(names.index(language) for language in self.languages)])
+        segments = self.packed.segments.long()
+        before = torch.cat([torch.zeros(1, dtype=torch.long), segments.amax(1).cumsum(0)[:-1]])
+        return numbers[torch.where(segments > 0, segments + before[:, None], 0)]
 
 
 def collate(samples: Sequence[Sample], *, pad: int, row_tokens: int, packing: bool = True) -> Rows:
@@ -156,6 +175,7 @@ def collate(samples: Sequence[Sample], *, pad: int, row_tokens: int, packing: bo
         packed=packed,
         pixels=torch.from_numpy(np.concatenate(pixels)) if pixels else None,
         features=torch.from_numpy(np.concatenate(features)) if features else None,
+        languages=tuple(samples[i].language for i in packed.order),
     )
 
 

@@ -14,6 +14,8 @@ from pydantic import model_validator
 
 from ablab.contract.base import Strict, setting
 from ablab.contract.decoding import Decoding
+from ablab.contract.experts import ExpertSettings
+from ablab.contract.merge import MERGE
 from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings, model_references
 from ablab.contract.outlets import ask_spec, export_spec
 from ablab.contract.registry import is_file_reference, nearest
@@ -106,6 +108,9 @@ class Model(Strict):
     )
     language_drop: LanguageDropSettings | None = setting(
         None, "Drop image tokens between layers of the language model (PyramidDrop)."
+    )
+    experts: ExpertSettings | None = setting(
+        None, "Make feed-forward layers of the language model into language experts with a router."
     )
     sight: Literal["seen", "blind"] = setting(
         "seen", "blind shows a picture of one colour instead of every image: a control that must fail."
@@ -235,7 +240,8 @@ class Phase(Train):
     template: Template = setting("auto", "Chat template; auto goes by the language model, plain is for captions.")
     take: dict[str, str] = setting(
         default_factory=dict,
-        description="Parts that start from another experiment's stage, which `needs` names: {connector: E04.pretrain}.",
+        description="Parts that start from another experiment's stage, which `needs` names: {connector: E04.pretrain}, "
+        "and language experts: {experts.ko: tune-ko}.",
     )
     grouped: bool = setting(True, "Batches of like length and equal number of images; false draws them at random.")
     packing: bool = setting(
@@ -265,7 +271,7 @@ class Phase(Train):
     def _parts_are_known(self) -> Phase:
         for field, names in (("parts", self.parts), ("take", self.take)):
             for name in names:
-                if name.partition(".")[0] not in (*PARTS, "all"):
+                if name.partition(".")[0] not in (*PARTS, "all", *(("experts",) if field == "take" else ())):
                     near = nearest(name, PARTS)
                     hint = f"; did you mean {near}?" if near else ""
                     raise ValueError(f"{field}: unknown part {name!r}{hint} Parts: {', '.join(PARTS)}, all")
@@ -419,7 +425,10 @@ def _check_mixture(sections: Sections, parameters: Any, needs: tuple[str, ...] |
 def _couples(sections: Sections, _: Any) -> bool:
     """Whether a loss couples samples: a balanced mixture counts experts over the whole batch."""
     model = sections["model"]
-    return isinstance(model, Model) and model.connector.name == "moe_mlp" and model.connector.balance > 0
+    if not isinstance(model, Model):
+        return False
+    experts = model.experts is not None and (model.experts.balance > 0 or model.experts.z > 0)
+    return experts or (model.connector.name == "moe_mlp" and model.connector.balance > 0)
 
 
 def _steps(_: Sections, parameters: Any) -> int | None:
@@ -493,7 +502,7 @@ TRAIN = StageSpec(
     parameters=Phase,
     sections=("model", "data"),
     run="ablab.worker.stages.train:run",
-    inputs=("prepare", "train", "cache", "tower", "language"),
+    inputs=("prepare", "train", "merge", "cache", "tower", "language"),
     references=_model_references,
     files=_model_files,
     couples=_couples,
@@ -505,13 +514,16 @@ TRAIN = StageSpec(
     summary="train one phase: pretraining of the connector, instruction tuning",
 )
 
+#: Checkpoints keep only what was trained, so that the sections build the rest.
+JOIN = replace(MERGE, sections=("model", "data"), inputs=("prepare", "train", "merge"))
+
 EVALUATE = StageSpec(
     kind="evaluate",
     parameters=Evaluate,
     sections=("model", "data"),
     seeded=False,
     run="ablab.worker.stages.evaluate:run",
-    inputs=("prepare", "train"),
+    inputs=("prepare", "train", "merge"),
     references=_evaluation_references,
     files=_evaluation_files,
     yields=benchmarks.yields,
@@ -539,7 +551,7 @@ SPEC = TaskSpec(
     name="vision-language",
     title="Vision-language models",
     sections={"model": Model, "data": Data},
-    stages={spec.kind: spec for spec in (PREPARE, LANGUAGE, TOWER, CACHE, TRAIN, EVALUATE, PROBE, EXPORT, ASK)},
+    stages={spec.kind: spec for spec in (PREPARE, LANGUAGE, TOWER, CACHE, TRAIN, JOIN, EVALUATE, PROBE, EXPORT, ASK)},
     pipeline={"prepare": {}},
     metrics=(
         Metric(

@@ -120,7 +120,9 @@ class Answerer:
                 ids = torch.from_numpy(prompt).to(self._device)
                 images = None if seen is None or not own else seen[start : start + sum(tiles)]
                 embedded = self._model.embed(ids[None], seen=images)[0]
-                found.append({"inputs_embeds": embedded, "image_places": ids == self._encoder.image_token})
+                row = {"inputs_embeds": embedded, "image_places": ids == self._encoder.image_token}
+                spoken = self._code.assembly.languages([question.language])
+                found.append(row if spoken is None else row | {"languages": spoken[0]})
                 start += sum(tiles)
         return found
 

@@ -175,6 +175,10 @@ class RowSet:
         inside = self._artifacts / place
         return ImageSource(inside if inside.exists() else Path(self._study or ".", Path(place).expanduser()))
 
+    def language(self, row: int) -> str:
+        """Return the language of a row; empty where neither it nor its set says one."""
+        return str(self._info["languages"][int(self._spoken[row])])
+
     def spoken(self, language: str) -> np.ndarray:
         """Return which rows are in a language, bool (rows,)."""
         names = list(self._info["languages"])

@@ -15,13 +15,16 @@ from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.contract.outlets import Ask, Exported
-from ablab.contract.result import Outcome
+from ablab.contract.result import Evaluation, Outcome
 from ablab.contract.training import Trainability
 from ablab.data.images import Framing
 from ablab.data.templates import IGNORE, Encoder
 from ablab.data.tiling import Tiling
 from ablab.models.connectors.pyramid import PyramidConnector
+from ablab.models.experts import auxiliary_gradient, fill_expert, note_use, train_experts_only, use_of_experts
+from ablab.models.layers import layers_of
 from ablab.models.vision_language import VisionLanguageModel
+from ablab.store.layout import RunFolder
 from ablab.tasks.vision_language.assembly import Assembly
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
 from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Prepare
@@ -82,20 +85,40 @@ class VisionLanguage:
         Raises:
             ConfigError: several phases could come before, or a part is taken from a stage that is no input.
         """
-        model = self.assembly.build(seed=seed)
         if not isinstance(self.parameters, Phase):
-            return model
+            return self.assembly.build(seed=seed)
         taken = dict(self.parameters.take)
-        phases = [given for given in self._inputs if given.kind == "train"]
+        phases = [given for given in self._inputs if given.kind in ("train", "merge")]
         before = [given for given in phases if _named(given) not in taken.values()]
         if len(before) > 1:
             names = ", ".join(given.reference for given in before)
             raise ConfigError(f"the phase could go on from {names}; say with `take` what comes from which")
+        # Experts are made of the layers that came before; behind a phase that had them, they are there already.
+        late = not any(_had_experts(given) for given in before)
+        model = self.assembly.build(seed=seed, experts=not late)
         for given in before:
             continue_from(model, given)
+        if late:
+            self.assembly.add_experts(model, seed=seed)
         for part, stage in taken.items():
-            take_part(model, self._phase(phases, stage), part)
+            if part.startswith("experts."):
+                self._take_expert(model, part.partition(".")[2], self._phase(phases, stage), seed=seed)
+            else:
+                take_part(model, self._phase(phases, stage), part)
         return model
+
+    def _take_expert(self, model: VisionLanguageModel, expert: str, given: Input, *, seed: int) -> None:
+        """Fill an expert from the language model of another phase."""
+        other = continue_from(self.assembly.build(seed=seed, experts=False), given)
+        assert isinstance(other, VisionLanguageModel)
+        fill_expert(model.llm, expert, other.llm.state_dict())
+
+    def restrict(self, model: nn.Module) -> None:
+        """Freeze what of the language model is no expert, where the study says that only these train."""
+        experts = self._section("model", Model).experts
+        assert isinstance(model, VisionLanguageModel)
+        if experts is not None and experts.train == "experts":
+            train_experts_only(model.llm)
 
     def _phase(self, phases: list[Input], stage: str) -> Input:
         for given in phases:
@@ -212,10 +235,16 @@ class VisionLanguage:
         return {f"{split}/loss": totals["loss"] / weight}
 
     def evaluate(self, model: nn.Module, parameters: Evaluate, context: Context) -> Outcome:
-        """Ask the benchmarks and mark the answers."""
+        """Ask the benchmarks and mark the answers; with experts, say which were used for which language."""
         from ablab.tasks.vision_language.evaluation import evaluate
 
-        return evaluate(self, model, parameters, context, study_folder=self._study_folder)
+        assert isinstance(model, VisionLanguageModel)
+        if self._section("model", Model).experts is None:
+            return evaluate(self, model, parameters, context, study_folder=self._study_folder)
+        note_use(model.llm)
+        outcome = evaluate(self, model, parameters, context, study_folder=self._study_folder)
+        used = Evaluation(name="experts", tables=(use_of_experts(model.llm),))
+        return outcome.model_copy(update={"evaluations": (*outcome.evaluations, used)})
 
     def export(self, model: nn.Module, folder: Path, parts: Mapping[str, Trainability]) -> Exported:
         """Write a trained model with tokenizer and processor in a format that others load."""
@@ -256,7 +285,17 @@ class VisionLanguage:
             "batch.text": _shown(self.assembly, first)[:_PREVIEW],
             "batch.padding": rows.packed.padding,
             "random.parts": self.assembly.random_parts(),
+            **self._expert_facts(model),
             **{f"skipped.{one.name}": one.skipped for one in data.mixture.sets if one.skipped},
+        }
+
+    def _expert_facts(self, model: nn.Module) -> dict[str, Any]:
+        assert isinstance(model, VisionLanguageModel)
+        if self._section("model", Model).experts is None:
+            return {}
+        return {
+            "experts.layers": len(layers_of(model.llm, part="llm")[1]),
+            "experts.auxiliary_gradient": auxiliary_gradient(model.llm),
         }
 
     def _section(self, name: str, kind: type[Section]) -> Section:
@@ -267,6 +306,13 @@ class VisionLanguage:
 
 def _named(given: Input) -> str:
     return given.reference.partition("@")[0]
+
+
+def _had_experts(given: Input) -> bool:
+    """Whether a run's model had language experts."""
+    order = RunFolder(Path(given.path)).read_order()
+    section = order.sections.get("model") if order is not None else None
+    return isinstance(section, Mapping) and section.get("experts") is not None
 
 
 def _first(data: Conversations) -> list[int]:

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError, DataError
-from ablab.contract.merge import Merge, is_folder, is_hub
+from ablab.contract.merge import LOADED, Merge, is_folder, is_hub
 from ablab.contract.order import Input, Order
 from ablab.contract.registry import find_component
 from ablab.contract.result import Evaluation, Outcome, Table
@@ -83,7 +84,7 @@ def _target(context: Context, *, is_checkpoint: bool) -> Path:
 def _located(settings: Merge, order: Order, context: Context) -> Iterator[dict[str, Path]]:
     """Yield the folder of each model by name; checkpoints that leave tensors out are written whole for the while."""
     given = {each.reference: each for each in order.inputs}
-    found = {name: _folder(name, given, order) for name in settings.sources}
+    found = {name: _folder(name, given, order) for name in settings.sources if name != LOADED}
     stages = [name for name in settings.sources if name in given and _is_checkpoint(found[name])]
     whole = context.folder / f"{TEMPORARY}whole"
     shutil.rmtree(whole, ignore_errors=True)
@@ -91,6 +92,10 @@ def _located(settings: Merge, order: Order, context: Context) -> Iterator[dict[s
         if any(_is_partial(given[name], found[name]) for name in stages):
             for number, name in enumerate(stages):
                 found[name] = _write_whole(order, given[name], whole / str(number))
+        if LOADED in settings.sources:
+            found[LOADED] = _write_model(
+                order, build_code(order).model(seed=order.seed or 0).requires_grad_(True), whole / LOADED
+            )
         yield found
     finally:
         shutil.rmtree(whole, ignore_errors=True)
@@ -152,7 +157,13 @@ def _write_whole(order: Order, given: Input, folder: Path) -> Path:
             f"{given.reference} keeps only what it trained, and this task's merge stage reads no sections to build the "
             "rest from: give its StageSpec the sections of its train stage"
         )
-    model = continue_from(build_code(order).model(seed=order.seed or 0), given)
+    return _write_model(order, continue_from(build_code(order).model(seed=order.seed or 0), given), folder)
+
+
+def _write_model(order: Order, model: nn.Module, folder: Path) -> Path:
+    """Write a model as a checkpoint's weights, nothing left out."""
+    if not order.sections:
+        raise ConfigError(f"stage {order.stage}: this task's merge stage reads no sections to build a model from")
     folder.mkdir(parents=True)
     save_weights(folder / checkpoint.MODEL, model)
     write_json(folder / checkpoint.STATE, {"format": checkpoint.FORMAT, "step": 0}, sync=False)
