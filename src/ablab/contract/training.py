@@ -89,6 +89,11 @@ class Schedule(Strict):
     final: float = setting(0.0, "Final rate as a share of the peak.", ge=0, le=1)
     cycles: int = setting(1, "Cycles of cosine-restarts.", ge=1)
     decay_ratio: float = setting(0.2, "Share of all steps that decay, for warmup-stable-decay.", gt=0, le=1)
+    steps: int | None = setting(
+        None,
+        "Steps the schedule is made for; null is the run's own, whatever it counts in. Another total is a finding.",
+        ge=1,
+    )
 
     @model_validator(mode="after")
     def _one_warmup(self) -> Schedule:

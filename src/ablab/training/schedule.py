@@ -20,7 +20,12 @@ def warmup_steps(schedule: Schedule, steps: int) -> int:
 
 
 def factor(schedule: Schedule, step: int, steps: int) -> float:
-    """Return the share of the peak learning rate for the update number `step` (from 0) of `steps`."""
+    """Return the share of the peak learning rate for the update number `step` (from 0) of `steps`.
+
+    A schedule that was made for another total follows that one, and stays where it ends.
+    """
+    if schedule.steps is not None:
+        step, steps = min(step, schedule.steps), schedule.steps
     warmup = warmup_steps(schedule, steps)
     if step < warmup:
         return step / max(1, warmup)

@@ -275,6 +275,50 @@ def _decoding(arm: Experiment, stage: Stage) -> str:
     return f"{decoding.beams} beams, penalty {shown(decoding.length_penalty)}, up to {decoding.max_new_tokens} tokens"
 
 
+def schedule_total(view: AuditView) -> Iterable[Finding]:
+    """Errors: a schedule made for other steps than the run takes (samples x epochs, say: the rate hardly decays)."""
+    for experiment, stage, _ in _trained(view):
+        total = setting_of(stage.parameters, "schedule.steps")
+        if total is None:
+            continue
+        steps = _steps(view, experiment, stage)
+        if steps is None:
+            yield not_checked(
+                view,
+                "schedule-total-differs",
+                f"{stage_place(experiment, stage)}.schedule.steps",
+                f"how many steps {experiment.name} takes in its epochs is not known before its data is prepared",
+                subjects=(experiment.name,),
+                remedy="run the prepare stage",
+            )
+        elif steps != total:
+            yield finding(
+                view,
+                "schedule-total-differs",
+                "error",
+                f"{stage_place(experiment, stage)}.schedule.steps",
+                f"{experiment.name} takes {shown(steps)} steps, and its schedule is made for {shown(total)}: the rate "
+                + ("hardly decays" if total > steps else "ends early"),
+                remedy="leave schedule.steps out: the loop counts the steps itself",
+                evidence={"steps": steps, "schedule.steps": total},
+                subjects=(experiment.name,),
+            )
+
+
+def _steps(view: AuditView, experiment: Experiment, stage: Stage) -> int | None:
+    """Return the optimiser steps of a stage: as the study says, as a run counted, or from the prepared dialogues."""
+    steps, epochs = setting_of(stage.parameters, "steps"), setting_of(stage.parameters, "epochs")
+    if steps is not None:
+        return int(steps)
+    planned = view.fact(experiment.name, "steps.planned")
+    if planned is not None and stage.kind == "train":
+        return int(planned.value)
+    rows = view.fact(experiment.name, "dialogues.train")
+    if rows is None or epochs is None:
+        return None
+    return max(1, int(epochs * rows.value / stage.parameters.batch + 1e-9))
+
+
 def overlapping(view: AuditView) -> Iterable[Finding]:
     """Errors: dialogues of train that validation or test hold too, as prepared or as the files say."""
     told: set[tuple[Any, ...]] = set()
@@ -399,6 +443,7 @@ AUDITS = (
     new_tokens_train,
     positions_suffice,
     outputs_fit,
+    schedule_total,
     decoding_differs,
     overlapping,
     tokenizer_keeps_text,

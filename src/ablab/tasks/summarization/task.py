@@ -122,8 +122,10 @@ class Summarization:
         """Return a split as pairs; a pretraining takes rows that no fine-tuning sees."""
         train = self._parameters if isinstance(self._parameters, TrainSummaries) else None
         batching = None if train is None else train.batching
+        # A study may do without validation; every other split has to be there.
+        none = split == "val" and split not in self.prepared.splits
         return Pairs(
-            self.encoded(split),
+            [] if none else self.encoded(split),
             causal=self.causal,
             padding=self.vocabulary.tokenizer.pad_token_id,
             name=split,
