@@ -107,6 +107,7 @@ class Retriever(nn.Module):
     def freeze_unseen(self) -> None:
         """Stop the gradient of what no role can reach, so that it counts as frozen and not as still."""
         for index, (tower, names) in enumerate(((self.text, _TEXT), (self.vision, _IMAGE))):
+            tower.freeze_unread()
             if not any(seen[index] for seen in self.sees.values()):
                 tower.requires_grad_(False)
             for role in ("query", "passage"):

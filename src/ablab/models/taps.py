@@ -92,7 +92,7 @@ class TappedTower(nn.Module):
 
     def __init__(self, model: nn.Module, *, probe: dict[str, Tensor]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._probe = model, probe
         self._layers, layers = layer_list(model)
         self.depth = len(layers)
         self.taps = tuple(range(self.depth))
@@ -112,6 +112,21 @@ class TappedTower(nn.Module):
         self.widths = tuple(self.widths[tap] for tap in taps)
         self.tokens = tuple(self.tokens[tap] for tap in taps)
         self.taps = tuple(taps)
+        return self
+
+    def freeze_unread(self) -> TappedTower:
+        """Stop the gradient of what no tap reaches (a norm behind the last layer, a pooler): it counts as frozen."""
+        device = next(self.model.parameters()).device
+        with torch.enable_grad():
+            states = self(**{name: value.to(device) for name, value in self._probe.items()})
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if trained and any(state.requires_grad for state in states):
+            total = torch.stack([state.sum() for state in states]).sum()
+            for parameter, gradient in zip(
+                trained, torch.autograd.grad(total, trained, allow_unused=True), strict=True
+            ):
+                if gradient is None:
+                    parameter.requires_grad_(False)
         return self
 
     def forward(self, **inputs: Any) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -262,19 +262,25 @@ def _question(row: Mapping[str, Any]) -> str:
 
 def _facts_of(split: str, rows: list[dict[str, Any]], found: Found) -> dict[str, Any]:
     """Return counts of a split: queries, distinct positives, how likely two queries share one, what no pool holds."""
-    shares: Counter[int] = Counter()
+    shares: defaultdict[int, float] = defaultdict(float)
     for row in rows:
         for positive in row["positives"]:
-            shares[positive] += 1.0 / len(row["positives"])  # type: ignore[assignment]
+            shares[positive] += 1.0 / len(row["positives"])
     pool = found.pools.get(split, set())
     return {
         f"queries.{split}": len(rows),
         f"positives.distinct.{split}": len(shares),
-        f"positives.collision.{split}": sum(share**2 for share in shares.values()) / max(1, len(rows)) ** 2,
+        f"positives.collision.{split}": _collision(rows, shares),
         f"positives.outside_pool.{split}": sum(not pool.intersection(row["positives"]) for row in rows),
         f"kinds.{split}": dict(Counter(row["kind"] for row in rows if row["kind"] is not None)),
         f"queries.twice.{split}": len(rows) - len({_question(row) for row in rows}),
     }
+
+
+def _collision(rows: list[dict[str, Any]], shares: Mapping[int, float]) -> float:
+    """Return the chance that two different queries draw the same positive; `shares` sums 1 / positives by passage."""
+    own = sum(1.0 / len(row["positives"]) for row in rows if row["positives"])
+    return (sum(share**2 for share in shares.values()) - own) / max(1, len(rows) * (len(rows) - 1))
 
 
 def _keep_images(folder: Path, data: Data, names: _Names, source: Source, context: Context) -> None:

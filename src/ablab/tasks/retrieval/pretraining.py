@@ -95,6 +95,7 @@ class TowerPretraining:
         text, vision = self._builder.tapped(seed=seed, vocabulary=self.texts.vocabulary)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "initialisation/heads"))
+            text, vision = text.freeze_unread(), vision.freeze_unread()
             return TowerPair(text, vision, width=self._parameters.width, temperature=self._parameters.temperature)
 
     def data(self, split: str) -> Captions | CaptionGroups:

@@ -1,0 +1,115 @@
+"""Search over a pool as it is encoded, chance, mining and probing, against brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ablab.contract.order import Input
+from ablab.data.pairs import Pairs
+from ablab.metrics.ranking import hit, relevance
+from ablab.models.maxsim import maxsim
+from ablab.tasks.retrieval.config import Bm25, Evaluate, Index, Mine, Probe
+from ablab.tasks.retrieval.evaluation import Questions
+from ablab.tasks.retrieval.mining import FILE, choose, read_negatives
+from ablab.tasks.retrieval.probing import without
+from ablab.tasks.retrieval.searching import encode_pool, encode_queries, search_exactly
+
+
+def test_search_as_the_pool_is_encoded_is_brute_force(make_task: Callable, pairs: Pairs, contexts, tmp_path) -> None:
+    code, context = make_task(), contexts(tmp_path)
+    model = code.model(seed=1).eval()
+    questions = Questions(pairs, "test")
+    queries = encode_queries(model, code.items, questions.rows[:20], batch=7, context=context)
+    passages = torch.cat(list(encode_pool(model, code.items, questions.pool[:300], batch=64, context=context)))
+    found = search_exactly(queries, iter(passages.split(64)), k=10)
+    with torch.no_grad():
+        scores = maxsim(queries, passages)
+    expected = scores.sort(dim=1, descending=True, stable=True)
+    torch.testing.assert_close(found.scores, expected.values[:, :10], atol=1e-5, rtol=1e-5)
+    clear = (expected.values[:, :9] - expected.values[:, 1:10]).min(1).values > 1e-5
+    assert torch.equal(found.ids[clear], expected.indices[clear, :10])
+
+
+def test_chance_is_that_of_random_orders(pairs: Pairs) -> None:
+    questions = Questions(pairs, "test")
+    generator = np.random.default_rng(0)
+    size = len(questions.pool)
+    rates = [
+        hit(relevance(np.stack([generator.permutation(size)[:50] for _ in questions.rows]), questions.positives), 50)
+        for _ in range(40)
+    ]
+    assert questions.chance(50) == pytest.approx(float(np.mean(rates)), abs=0.01)
+
+
+def test_evaluation_by_index_and_by_encoding_agree(
+    make_task: Callable, prepared: Input, contexts, tmp_path: Path
+) -> None:
+    code = make_task()
+    model = code.model(seed=1).eval()
+    whole = code.evaluate(model, Evaluate(batch=64), contexts(tmp_path / "a"))
+    made = code.evaluate(model, Index(batch=64), contexts(tmp_path / "index"))
+    assert made.facts["index.passages"] == whole.facts["evaluation.pool"]
+    given = Input(reference="index", stage="index", kind="index", key="i", path=str(tmp_path / "index"))
+    indexed = code.evaluate(model, Evaluate(batch=64), contexts(tmp_path / "b", inputs=(given,)))
+    assert indexed.metrics == pytest.approx(whole.metrics)
+    names = {f"test/{name}" for name in ("hit_at_1", "hit_at_5", "hit_at_10", "mrr_at_10", "ndcg_at_10")}
+    assert names < whole.metrics.keys() and "test/pseudo_recall_at_5" in whole.metrics
+    assert len(whole.evaluations[0].examples) == 4
+
+
+def test_mined_negatives_are_the_hardest_that_are_none(
+    make_task: Callable, pairs: Pairs, prepared: Input, contexts, tmp_path: Path
+) -> None:
+    code = make_task()
+    model = code.model(seed=1).eval()
+    outcome = code.evaluate(model, Mine(batch=64, negatives=3, answers=False), contexts(tmp_path))
+    assert outcome.artifacts == {"negatives": f"artifacts/{FILE}"}
+    given = Input(reference="mine", stage="mine", kind="mine", key="m", path=str(tmp_path))
+    found = read_negatives(given)
+    questions = Questions(pairs, "train")
+    queries = encode_queries(model, code.items, questions.rows, batch=64, context=contexts(tmp_path))
+    passages = torch.cat(list(encode_pool(model, code.items, questions.pool, batch=64, context=contexts(tmp_path))))
+    with torch.no_grad():
+        scores = maxsim(queries, passages)
+    for row, positives in enumerate(questions.positives):
+        scores[row, positives] = -torch.inf
+        hardest = scores[row].topk(3).values
+        places = np.searchsorted(questions.pool, found[row])
+        torch.testing.assert_close(scores[row, places], hardest, atol=1e-5, rtol=1e-5)
+    train = make_task(inputs=(given,), negatives=2)
+    batch = train.data("train").batch(np.arange(8), seed=1, step=0)
+    assert batch["negatives"].tolist() == found[:8, :2].tolist() and batch["negative.ids"].shape[:2] == (8, 2)
+    total = train.losses(train.model(seed=1), batch).total
+    alone = train.losses(train.model(seed=1), {k: v for k, v in batch.items() if not k.startswith("negative")}).total
+    assert total > alone
+
+
+def test_passages_that_hold_an_answer_are_left_out() -> None:
+    texts = ["a red fox", "a hare", "Fox again", "an owl", "a bee"]
+    places = np.array([2, 0, 1, 4, 3, -1])
+    assert choose(places, {4}, ["fox "], texts, Mine(negatives=2)) == [1, 3]
+    assert choose(places, set(), [], texts, Mine(negatives=2, skip=1)) == [0, 1]
+    assert choose(places, {0, 1, 2, 3}, [], texts, Mine(negatives=2)) == [4]
+
+
+def test_a_probe_takes_away_what_it_says(make_task: Callable, contexts, tmp_path: Path) -> None:
+    assert without("image")({"text": "a", "image": 3}) == {"text": "a", "image": None}
+    code = make_task()
+    outcome = code.evaluate(code.model(seed=1).eval(), Probe(batch=64), contexts(tmp_path))
+    whole = code.evaluate(code.model(seed=1).eval(), Evaluate(batch=64), contexts(tmp_path))
+    assert outcome.metrics["probe/whole/hit_at_5"] == pytest.approx(whole.metrics["test/hit_at_5"])
+    assert len(outcome.metrics) == 6
+
+
+def test_bm25_ranks_by_words_and_says_what_it_cannot(prepared: Input, contexts, tmp_path: Path) -> None:
+    from ablab.tasks.retrieval.baseline import run
+
+    context = contexts(tmp_path, kind="bm25", inputs=(prepared,), parameters=Bm25().model_dump(mode="json"))
+    found = run(context.order, context).metrics
+    # Only the picture tells what a visual question is about.
+    assert found["test/textual/hit_at_5"] > 0.3 if "test/textual/hit_at_5" in found else found["test/hit_at_5"] > 0.1

@@ -1,0 +1,135 @@
+"""The task as the loop sees it: cached = uncached, resumed = uninterrupted, negatives kept, towers taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ablab.contract.failure import ConfigError, OutOfMemoryError
+from ablab.contract.order import Resources
+from ablab.launch.shrink import shrink
+from ablab.models.retriever import Retriever
+from ablab.study.schema import Stage
+from ablab.tasks.retrieval.config import SPEC, RetrievalTrain
+from ablab.tasks.retrieval.sections import Loss, Model, Taps
+from ablab.tasks.retrieval.task import Retrieval
+from ablab.testing import check_task
+
+
+def gradients(code: Retrieval, model: Retriever, batch) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    found = code.losses(model, batch)
+    found.total.backward()
+    return found.total.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_smaller_chunk_changes_neither_loss_nor_gradient(
+    make_task: Callable[..., Retrieval], symmetric: bool
+) -> None:
+    loss = Loss(temperature=0.1, learnable=True, score="mean", symmetric=symmetric)
+    code = make_task(loss=loss, batch=8)
+    model = code.model(seed=1)
+    batch = code.data("train").batch(np.arange(8), seed=1, step=0)
+    whole = gradients(code, model, batch)
+    for made in (
+        make_task(loss=loss, batch=8, chunk=3),
+        make_task(loss=loss, batch=8, resources=Resources(loss_chunk=2)),
+    ):
+        assert made.chunk < 8
+        value, found = gradients(made, model, batch)
+        assert value == pytest.approx(whole[0], rel=1e-5)
+        assert found.keys() == whole[1].keys() and "scale.inverse" in found
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, whole[1][name], atol=1e-5, rtol=1e-3)
+
+
+def test_memory_that_runs_out_shrinks_the_chunk_and_keeps_the_negatives(make_task: Callable[..., Retrieval]) -> None:
+    code = make_task(batch=8, chunk=4)
+    model = code.model(seed=1)
+    batch = code.data("train").batch(np.arange(8), seed=1, step=0)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.encode = full  # type: ignore[method-assign]
+    with pytest.raises(OutOfMemoryError) as caught:
+        code.losses(model, batch)
+    assert caught.value.detail == {"loss_chunk": 4}
+    parameters = RetrievalTrain(steps=1, batch=8, chunk=4)
+    stage = Stage(name="train", kind="train", spec=SPEC.stages["train"], parameters=parameters, sections={}, needs=())
+    shrunk = shrink(stage, Resources(), caught.value.detail)
+    assert shrunk.resources is not None and shrunk.resources.loss_chunk == 2 and shrunk.resources.micro_batch is None
+    assert make_task(batch=8, chunk=4, resources=shrunk.resources).chunk == 2
+
+
+def test_a_micro_batch_is_refused() -> None:
+    check = SPEC.stages["train"].check
+    assert check is not None
+    (complaint,) = check({}, RetrievalTrain(steps=1, batch=64, micro_batch=16), None)
+    assert "15 negatives instead of 63" in complaint.message and complaint.suggestion == "chunk"
+    assert not check({}, RetrievalTrain(steps=1, batch=64, micro_batch=64), None)
+
+
+@pytest.mark.parametrize("query", ["both", "text", "image", "none"])
+def test_what_a_side_does_not_see_has_no_effect_and_no_gradient(
+    make_task: Callable[..., Retrieval], query: str
+) -> None:
+    code = make_task(model=Model(width=16, heads=2, queries=4, output=8, dropout=0, query=query, cells="separate"))
+    model = code.model(seed=1)
+    batch = code.data("train").batch(np.arange(6), seed=1, step=0)
+    assert ("query.pixels" in batch) is (query in ("both", "image"))
+    assert ("query.ids" in batch) is (query in ("both", "text"))
+    code.losses(model, batch).total.backward()
+    for name, parameter in model.named_parameters():
+        # What trains has a gradient, what cannot be reached is frozen.
+        assert (parameter.grad is not None) is parameter.requires_grad, name
+    if query == "none":
+        items = {key.removeprefix("query."): value for key, value in batch.items() if key.startswith("query.")}
+        vectors = model.encode("query", items)
+        assert torch.equal(vectors[0], vectors[1])
+
+
+def test_taps_are_validated_when_built(make_task: Callable[..., Retrieval]) -> None:
+    code = make_task(model=Model(width=16, heads=2, taps=Taps(text=(0, 5), vision=(0, 2))))
+    with pytest.raises(ConfigError, match="text tower has 3 layers, so there is no layer 5; valid taps are 0 to 2"):
+        code.model(seed=1)
+
+
+def test_negatives_need_a_stage_that_mined_them(make_task: Callable[..., Retrieval]) -> None:
+    with pytest.raises(ConfigError, match="mine stage"):
+        make_task(negatives=2).data("train")
+
+
+def test_facts_tell_scale_truncation_and_the_rest_of_an_epoch(make_task: Callable[..., Retrieval]) -> None:
+    code = make_task(batch=8)
+    model = code.model(seed=1).eval()
+    data = code.data("train")
+    with torch.no_grad():
+        facts = code.facts(model, data.batch(np.arange(8), seed=1, step=0))
+    assert facts["epoch.rest"] == data.samples % 8 and facts["loss.chance"] == pytest.approx(np.log(8))
+    assert facts["taps.text"] == [0, 1, 2] and facts["logits.scale"] > 0
+    lengths = np.array([len(row["text"].encode()) + 1 for row in code.pairs.queries("train")])
+    assert facts["truncated.query.tokens"] == pytest.approx(np.maximum(lengths - 24, 0).sum() / lengths.sum(), abs=0.02)
+
+
+def test_resume_equals_uninterrupted_and_a_batch_is_learnt(data, towers, model) -> None:
+    """Through the real worker: prepare, train, kill, resume; bit for bit."""
+    found = check_task(
+        "retrieval",
+        sections={
+            "data": data.model_dump(mode="json"),
+            "towers": towers.model_dump(mode="json"),
+            "model": model.model_dump(mode="json"),
+            "loss": {"temperature": 0.1, "score": "mean", "symmetric": True, "learnable": True},
+        },
+        stages={"pretrain": None, "train": None, "mine": None},
+        steps=4,
+        batch=6,
+        overfit_steps=60,
+        learning_rate=3e-3,
+    )
+    assert found.overfit[1] < found.overfit[0] and {"val/loss", "val/r_at_1"} <= found.metrics.keys()
