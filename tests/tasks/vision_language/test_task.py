@@ -185,3 +185,39 @@ def test_benchmarks_are_asked_and_none_was_trained_on(bench: Bench, finetuned: R
     assert not [name for name in result.facts if name.startswith("overlap.")]
     assert (run.path / "artifacts/answers/pope.jsonl").read_text().count("\n") == 12
     assert any(path.suffix == ".png" for path in (run.path / "artifacts/pictures").iterdir())
+
+
+def test_a_probe_tells_what_images_are_worth(bench: Bench, finetuned: RunFolder) -> None:
+    run = bench.run("probe", "probe", {"rows": 4, "batch": 2}, ["prepare", "finetune"])
+    result = run.read_result()
+    assert result is not None and set(result.metrics) == {"probe/another", "probe/none"}
+    assert result.facts["probe.rows"] == 4 and all(value != 0 for value in result.metrics.values())
+    order = run.read_order()
+    assert order is not None
+    blind = bench.run("probe-blind", "probe", {"rows": 4}, ["prepare", "finetune"], model={"sight": "blind"})
+    told = blind.read_result()
+    assert told is not None and told.metrics == pytest.approx({"probe/another": 0, "probe/none": 0}, abs=1e-6)
+
+
+def test_labels_of_a_tower_lie_where_the_things_are(bench: Bench) -> None:
+    run = RunFolder(bench.inputs["tower"].path)
+    order = run.read_order()
+    assert order is not None
+    code: Any = build_code(order)
+    plain = code.data("val")
+    words = {number: word for word, number in code.words.items()}
+    for number in range(plain.samples):
+        rows, row = plain._mixture.place(number)
+        made = plain.batch(np.array([number]), seed=1, step=0)
+        grid = made["labels"][0].reshape(4, 4, -1)
+        for one in rows.raw(row)["objects"]:
+            left, top, right, bottom = one["box"]
+            found = {words[i] for i in grid[(top + bottom) // 24, (left + right) // 24].nonzero().flatten().tolist()}
+            assert {word for word in one["words"] if word in code.words} <= found
+    changed = code.data("train")
+    white = np.full((8, 3, 48, 48), 255, np.uint8)
+    labels = np.zeros((8, 16, 3), np.uint8)
+    labels[:, 0, 1] = 1
+    changed._change(white, labels, np.random.default_rng(0))
+    assert (white == 255).all()
+    assert set(np.flatnonzero(labels[:, :, 1].any(0)).tolist()) == {0, 3} and labels.sum() == 8

@@ -202,23 +202,21 @@ class Scenes:
             image = rows.source.open(raw["image"])
             pixels[place] = self._framing.frame(image)
             self._label(labels[place], raw.get("objects", ()), side=max(image.size))
-            if self._augmented:
-                generator = np.random.default_rng(stream_seed(seed, "augmentation", step, place))
-                pixels[place], labels[place] = self._changed(pixels[place], labels[place], generator)
+        if self._augmented:
+            self._change(pixels, labels, np.random.default_rng(stream_seed(seed, "augmentation", step)))
         return {"pixels": torch.from_numpy(pixels), "labels": torch.from_numpy(labels)}
 
-    def _changed(
-        self, pixels: np.ndarray, labels: np.ndarray, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a picture and its labels, perhaps mirrored, with other colours: contrast, and mixed channels."""
-        if generator.random() < 0.5:
-            pixels = pixels[:, :, ::-1]
-            labels = labels.reshape(self._grid, self._grid, -1)[:, ::-1].reshape(labels.shape)
-        mixing = np.eye(3) + generator.uniform(-0.25, 0.25, (3, 3))
-        mixing /= mixing.sum(axis=1, keepdims=True)
+    def _change(self, pixels: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> None:
+        """Mirror half of the pictures with their labels, and give all of them other colours, in place."""
+        mirrored = np.flatnonzero(generator.random(len(pixels)) < 0.5)
+        pixels[mirrored] = pixels[mirrored, :, :, ::-1]
+        grid = labels.reshape(len(labels), self._grid, self._grid, -1)
+        grid[mirrored] = grid[mirrored, :, ::-1]
+        mixing = np.eye(3, dtype=np.float32) + generator.uniform(-0.25, 0.25, (len(pixels), 3, 3)).astype(np.float32)
+        mixing *= generator.uniform(0.7, 1.1, (len(pixels), 1, 1)).astype(np.float32) / mixing.sum(2, keepdims=True)
         # White stays white, whatever the channels become.
-        values = 255.0 - np.tensordot(mixing, 255.0 - pixels.astype(np.float32), axes=1) * generator.uniform(0.7, 1.1)
-        return np.clip(values, 0, 255).astype(np.uint8), labels
+        ink = np.matmul(mixing, (255.0 - pixels.astype(np.float32)).reshape(len(pixels), 3, -1))
+        pixels[:] = np.clip(255.0 - ink, 0, 255).reshape(pixels.shape).astype(np.uint8)
 
     def weight(self, batch: Batch) -> float:
         """Return the number of patches."""

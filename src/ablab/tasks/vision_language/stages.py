@@ -1,4 +1,4 @@
-"""Stages of this task beside train and evaluate: backbones, cached features, and the probe of what images are worth."""
+"""The stages that train backbones, and leave them in transformers' format."""
 
 from __future__ import annotations
 

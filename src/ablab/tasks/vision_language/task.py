@@ -27,7 +27,7 @@ from ablab.models.vision_language import VisionLanguageModel
 from ablab.store.layout import RunFolder
 from ablab.tasks.vision_language.assembly import Assembly
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
-from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Prepare
+from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Prepare, Probe
 from ablab.tasks.vision_language.features import FOLDER as FEATURES
 from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
@@ -234,11 +234,20 @@ class VisionLanguage:
         """Return the loss a supervised token."""
         return {f"{split}/loss": totals["loss"] / weight}
 
-    def evaluate(self, model: nn.Module, parameters: Evaluate, context: Context) -> Outcome:
-        """Ask the benchmarks and mark the answers; with experts, say which were used for which language."""
+    def evaluate(self, model: nn.Module, parameters: Evaluate | Probe, context: Context) -> Outcome:
+        """Ask the benchmarks and mark the answers; with experts, say which were used for which language.
+
+        A probe stage measures instead what images are worth.
+        """
         from ablab.tasks.vision_language.evaluation import evaluate
+        from ablab.tasks.vision_language.probing import probe
 
         assert isinstance(model, VisionLanguageModel)
+        if isinstance(parameters, Probe):
+            name = parameters.set or self._section("data", Data).validation
+            if name is None:
+                raise ConfigError("a probe needs a set: name one in its `set`, or in data.validation")
+            return probe(self, model, Mixture(self._sets([name]), {name: 1}), parameters, context)
         if self._section("model", Model).experts is None:
             return evaluate(self, model, parameters, context, study_folder=self._study_folder)
         note_use(model.llm)
