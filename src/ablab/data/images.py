@@ -43,7 +43,7 @@ class ImageSource:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self._index: dict[str, tuple[int, int]] | None = None
-        self._handle: int | None = None
+        self._handle: io.FileIO | None = None
         self._lock = threading.Lock()
         if not self.root.exists():
             raise DataError(f"{self.root}: no such folder or tar file of images", file=str(self.root))
@@ -85,7 +85,7 @@ class ImageSource:
         if place is None:
             raise DataError(f"{self.root}: has no image {name!r}", file=str(self.root), image=name)
         assert self._handle is not None
-        return os.pread(self._handle, place[1], place[0])
+        return os.pread(self._handle.fileno(), place[1], place[0])
 
     def open(self, name: str) -> Image:
         """Return a picture in RGB, as the camera meant it to be turned; transparency stands on white.
@@ -121,7 +121,7 @@ class ImageSource:
                 except (tarfile.TarError, OSError) as error:
                     message = f"{self.root}: not an uncompressed tar file ({error}); unpack it, or pack it without gzip"
                     raise DataError(message, file=str(self.root)) from error
-                self._handle = os.open(self.root, os.O_RDONLY)
+                self._handle = io.FileIO(self.root)
                 self._index = found
             return self._index
 
@@ -129,12 +129,8 @@ class ImageSource:
         """Give back the file handle."""
         with self._lock:
             if self._handle is not None:
-                os.close(self._handle)
+                self._handle.close()
                 self._handle = self._index = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
 
 
 def decode(data: bytes, *, name: str) -> Image:

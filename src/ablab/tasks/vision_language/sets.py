@@ -6,6 +6,7 @@ characters.npy (int32 (rows,)), and set.json. Rows that were left out are named 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -147,7 +148,7 @@ class RowSet:
             self.images = np.load(folder / "images.npy")
             self.characters = np.load(folder / "characters.npy")
             self._spoken = np.load(folder / "languages.npy")
-            self._file = os.open(folder / "rows.jsonl", os.O_RDONLY)
+            self._file = io.FileIO(folder / "rows.jsonl")
         except OSError as error:
             raise DataError(
                 f"{folder}: no prepared set ({error.strerror}); prepare it again", file=str(folder)
@@ -159,7 +160,7 @@ class RowSet:
     def raw(self, row: int) -> dict[str, Any]:
         """Return a row as it was read."""
         start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
-        found: dict[str, Any] = json.loads(os.pread(self._file, stop - start, start))
+        found: dict[str, Any] = json.loads(os.pread(self._file.fileno(), stop - start, start))
         return found
 
     def conversation(self, row: int) -> Conversation:
@@ -190,10 +191,6 @@ class RowSet:
     def skipped(self) -> int:
         """Rows that were left out as damaged."""
         return int(self._info["skipped"])
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
 
 
 class Mixture:
