@@ -168,6 +168,10 @@ class Bench:
         """Do one unit."""
         job = self.jobs[unit.job]
         spans = job.spans(BLOCK[self.device.type])[unit.first : unit.last]
+        read = [self.copied_from] if job.recipe is None else [self.base, *self.models]
+        for source in read:
+            if source is not None:
+                source.expect(job.name, spans[0][0], spans[-1][1])
         if job.recipe is None:
             for span in spans:
                 self._copy(job, span)

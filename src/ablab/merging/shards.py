@@ -120,6 +120,13 @@ class Shards:
             view, offset = view[got:], offset + got
         return buffer
 
+    def expect(self, name: str, start: int, stop: int) -> None:
+        """Ask the system to read the entries `start` to `stop` ahead: block by block it would wait for each."""
+        entry = self.entries[name]
+        size = DTYPES[entry.dtype][1]
+        place = entry.offset + start * size
+        os.posix_fadvise(self._handles[entry.file], place, (stop - start) * size, os.POSIX_FADV_WILLNEED)
+
     def _read_header(self, number: int, file: Path) -> Iterator[tuple[str, Entry]]:
         handle = self._handles[number]
         size = os.fstat(handle).st_size

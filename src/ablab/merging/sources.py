@@ -39,6 +39,10 @@ class Source(Protocol):
         """Return the model's entries, fp32, in memory of their own."""
         ...
 
+    def expect(self, name: str, start: int, stop: int) -> None:
+        """Have the entries `start` to `stop` of a tensor read ahead."""
+        ...
+
     def forget(self, name: str) -> None:
         """Let go of what was kept for a tensor."""
         ...
@@ -69,6 +73,10 @@ class FullModel:
         """Return the model's entries minus the base's."""
         assert base is not None
         return self.value(name, start, stop).sub_(base)
+
+    def expect(self, name: str, start: int, stop: int) -> None:
+        """Have the entries `start` to `stop` of a tensor read ahead."""
+        self.shards.expect(name, start, stop)
 
     def forget(self, name: str) -> None:
         """Keep nothing, as ever."""
@@ -157,6 +165,9 @@ class Adapter:
     def close(self) -> None:
         """Close the files."""
         self.shards.close()
+
+    def expect(self, name: str, start: int, stop: int) -> None:
+        """Read nothing ahead: factors are small."""
 
     def forget(self, name: str) -> None:
         """Let go of the factors of a tensor that is done."""
