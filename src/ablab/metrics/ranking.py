@@ -45,7 +45,8 @@ def relevance(ranking: npt.NDArray[np.integer], positives: Sequence[Collection[i
 
 def hit(relevant: Booleans, k: int) -> Floats:
     """Return for each query whether a positive is among the first k (Success@k; M2KR's "Recall@k")."""
-    return relevant[:, :k].any(axis=1).astype(np.float64)
+    found: Floats = np.asarray(relevant[:, :k].any(axis=1), dtype=np.float64)
+    return found
 
 
 def recall(relevant: Booleans, counts: npt.NDArray[np.integer], k: int) -> Floats:
