@@ -27,7 +27,7 @@ from ablab.training.task import Batch
 #: Characters of a token, for lengths before anything is tokenised.
 _CHARACTERS = 4
 #: Tokens of a packed row where the study names none.
-ROW_TOKENS = {"cpu": 512, "cuda": 4096}
+ROW_TOKENS = {"cpu": 256, "cuda": 4096}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
