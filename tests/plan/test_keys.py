@@ -42,6 +42,7 @@ OTHER: dict[str, Any] = {
     "schedule.warmup_ratio": 0.1,
     "schedule.final": 0.1,
     "schedule.cycles": 2,
+    "schedule.steps": 400,
     "schedule.decay_ratio": 0.3,
     "clip": None,
     "precision": "bf16",
