@@ -106,7 +106,5 @@ def test_a_connector_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("name", ["mlp2x_relu", "resample", "qformer"])
 def test_unknown_names_list_the_known(name):
-    with pytest.raises(
-        ConfigError, match=r"unknown connector .*Known: .*identity, linear, .*resampler, mlpNx_gelu"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown connector .*Known: .*identity, linear, .*resampler, mlpNx_gelu"):
         made(name)

@@ -39,7 +39,7 @@ for symmetric in (False, True):
         negatives=(encode(z[part]), mined[part]),
     )
     total.backward()
-    found = torch.cat([total.detach().view(1), terms["r@1"].view(1).float(), encoder.weight.grad.view(-1),
+    found = torch.cat([total.detach().view(1), terms["r_at_1"].view(1).float(), encoder.weight.grad.view(-1),
                        encoder.bias.grad, scale.grad.view(1)])
     if size > 1:
         dist.all_reduce(found)
