@@ -67,3 +67,14 @@ def test_the_laptop_profile_is_sound_and_needs_no_network() -> None:
         assert towers.random and any(stage.kind == "pretrain" for stage in arm.stages)
     for comparison in laptop.comparisons:
         assert all((laptop.experiments[arm].seeds or laptop.seeds) == (42, 123, 456) for arm in comparison.arms)
+
+
+def test_towers_of_the_laptop_profile_can_be_built() -> None:
+    from ablab.models.hub import load_model
+
+    laptop = study("laptop")
+    for name in ("fused", "MOBILECLIP"):
+        towers = section_of(laptop.experiments[name], "towers", Towers)
+        text, vision = load_model(towers.text, kind="text"), load_model(towers.vision, kind="vision")
+        assert towers.depths == (len(text.encoder.layers), 4)
+        assert len(getattr(vision.encoder, "stages", None) or vision.encoder.layers) == 4

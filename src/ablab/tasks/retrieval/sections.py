@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from ablab.contract.base import Strict, setting
 from ablab.contract.models import ModelReference
@@ -167,6 +167,15 @@ class Towers(Strict):
     tokens: int = setting(77, "Tokens of a text; what is beyond is lost.", ge=4, unit="tokens")
     mean: tuple[float, float, float] = setting((0.48145466, 0.4578275, 0.40821073), "Mean of the channels.")
     std: tuple[float, float, float] = setting((0.26862954, 0.26130258, 0.27577711), "Deviation of the channels.")
+
+    @field_validator("pair", "text", "vision", mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        """Leave out entries of a configuration that are null: an arm takes them away from what it is like."""
+        if isinstance(given, dict) and isinstance(given.get("config"), dict):
+            kept = {name: value for name, value in given["config"].items() if value is not None}
+            return {**given, "config": kept}
+        return given
 
     @model_validator(mode="after")
     def _one_origin(self) -> Towers:
