@@ -122,6 +122,14 @@ def theirs(peer: str, folder: Path, method: str, density: float | None, out: Pat
     return [peer, str(path), str(out), "--quiet"]
 
 
+def warm(folder: Path) -> None:
+    """Read all models once, so that none is measured on the disk."""
+    for file in folder.glob("*/model.safetensors"):
+        with file.open("rb") as opened:
+            while opened.read(1 << 24):
+                pass
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default=None, help="mergekit-yaml of an environment that has it")
@@ -157,6 +165,7 @@ def row(
             (peers, theirs(options.peer, folder, name, density, folder / "out") if options.peer else None),
         ):
             if command is not None:
+                warm(folder)
                 costs.append(measure(command))
                 shutil.rmtree(folder / "out")
     wall, memory = statistics.median(c.wall for c in mine), max(c.memory for c in mine)
