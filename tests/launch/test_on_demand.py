@@ -1,8 +1,7 @@
 import pytest
 
-from ablab.contract.failure import ConfigError
-from ablab.launch.on_demand import as_input, compute, on_demand_order, scratch
-from ablab.store.layout import RunFolder
+from ablab.contract.failure import DataError
+from ablab.launch.on_demand import on_demand
 
 TASK = """
 from ablab.contract.base import Strict, setting
@@ -27,31 +26,28 @@ SPEC = TaskSpec(
 
 
 @pytest.fixture
-def order(tmp_path):
+def add(tmp_path):
     (tmp_path / "adding.py").write_text(TASK)
 
-    def made(folder, numbers):
-        return on_demand_order(
-            task="adding.py:SPEC", kind="add", folder=folder, parameters={"numbers": numbers}, threads=1,
-            study_folder=str(tmp_path),
+    def asked(numbers, **where):
+        return on_demand(
+            task="adding.py:SPEC", kind="add", parameters={"numbers": numbers}, threads=1, study_folder=str(tmp_path),
+            **where,
         )  # fmt: skip
 
-    return made
+    return asked
 
 
-def test_a_worker_computes_and_the_folder_goes_when_it_is_scratch(order):
-    with scratch() as folder:
-        result = compute(order(folder, [1, 2, 3]))
-        assert result.metrics == {"sum": 6.0}
-        assert (folder / result.artifacts["note"].path).read_text() == "here"
-        assert as_input(RunFolder(folder)).kind == "add"
-    assert not folder.exists()
+def test_a_worker_computes_and_its_folder_goes_afterwards(add):
+    with add([1, 2, 3]) as answer:
+        assert answer.result.metrics == {"sum": 6.0}
+        assert (answer.folder / answer.result.artifacts["note"].path).read_text() == "here"
+    assert not answer.folder.exists()
 
 
-def test_what_went_wrong_in_the_worker_is_told_here(order, tmp_path):
-    from ablab.contract.failure import DataError
-
-    with pytest.raises(DataError, match="no numbers to add; give at least one"):
-        compute(order(tmp_path / "run", []))
-    with pytest.raises(ConfigError, match="not finished"):
-        as_input(RunFolder(tmp_path / "run"))
+def test_what_went_wrong_in_the_worker_is_told_here_and_leaves_nothing(add, tmp_path):
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    with pytest.raises(DataError, match="no numbers to add; give at least one"), add([], beside=beside):
+        pass
+    assert not list(beside.iterdir())
