@@ -198,14 +198,10 @@ class Lab:
         return "\n".join(notice.text for notice in self.notices)
 
     def pids(self) -> list[int]:
-        """Return the processes of all workers that have begun."""
-        found = []
-        for run in self.store.runs():
-            for number in run.attempts():
-                path = run.attempt(number).environment
-                if path.exists():
-                    found.append(json.loads(path.read_text())["pid"])
-        return found
+        """Return the processes of all workers that have begun, in the order in which they did."""
+        paths = [run.attempt(number).environment for run in self.store.runs() for number in run.attempts()]
+        begun = sorted((path.stat().st_mtime_ns, path) for path in paths if path.exists())
+        return [json.loads(path.read_text())["pid"] for _, path in begun]
 
 
 @pytest.fixture(autouse=True)

@@ -90,7 +90,7 @@ def test_a_verdict_that_came_back_to_what_it_was_is_no_news(store: Store, tmp_pa
 def test_the_document_is_markdown_whose_tables_are_whole(store: Store) -> None:
     text = render(document(digest(store)))
     assert "## gpt-oelm/smoke" in text
-    assert "train 42, 123; evaluate 42, 123" in text
+    assert "| evaluate 42, 123; train 42, 123 |" in text
     assert "test/perplexity" in text
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     for table in tables:

@@ -163,7 +163,7 @@ def make_digest(store: Store, period: Period) -> Digest:
 
 def _runs(store: Store, period: Period, problems: list[str]) -> Iterator[RunLine]:
     """Yield the runs that the period is about: ended in it, in trouble in it, or still open."""
-    for folder in store.runs():
+    for folder in sorted(store.runs(), key=lambda run: run.name):
         try:
             state = folder.read_state()
             if state is None:
