@@ -1,8 +1,10 @@
 """What the task declares; no torch here, since planning a study must not wait for it."""
 
+from dataclasses import replace
+
+from ablab.contract import stages
 from ablab.contract.base import Strict, setting
-from ablab.contract.task import DataReference, Metric, StageSpec, TaskSpec
-from ablab.contract.training import Train
+from ablab.contract.task import DataReference, Metric, TaskSpec
 
 
 class Model(Strict):
@@ -12,15 +14,11 @@ class Model(Strict):
     layers: int = setting(2, "Convolutions, each followed by pooling.", ge=0, le=4)
 
 
-TRAIN = StageSpec(
-    kind="train",
-    parameters=Train,
+TRAIN = replace(
+    stages.TRAIN,
     sections=("model",),
-    run="ablab.worker.stages.train:run",
+    inputs=(),
     references=lambda *_: [DataReference(kind="bundled", name="emoji", path="pictures")],
-    steps=lambda _, parameters: parameters.steps,
-    effective_batch=lambda _, parameters: parameters.batch,
-    makes_checkpoints=True,
     metrics=("train/loss", "val/loss", "val/accuracy"),
 )
 

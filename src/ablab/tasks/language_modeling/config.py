@@ -7,14 +7,15 @@ computed is `task.py`'s; what makes a study of them unsound is `audits.py`'s.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import model_validator
 
+from ablab.contract import stages
 from ablab.contract.base import Strict, setting
 from ablab.contract.registry import is_file_reference
-from ablab.contract.task import DataReference, Metric, Sections, StageSpec, TaskSpec
-from ablab.contract.training import Train
+from ablab.contract.task import DataReference, Metric, Sections, TaskSpec
 
 QueryKey = Literal[
     "trained",
@@ -261,16 +262,6 @@ def _format(name: str) -> str:
     return known.get(suffixes[-1], "text") if suffixes else "text"
 
 
-def _steps(_: Sections, parameters: Any) -> int | None:
-    """Return the steps of a train stage where it counts steps, not epochs."""
-    return parameters.steps if isinstance(parameters, Train) else None
-
-
-def _batch(_: Sections, parameters: Any) -> int | None:
-    """Return the windows of a training step."""
-    return parameters.batch if isinstance(parameters, Train) else None
-
-
 def _reader_files(sections: Sections, _: Any) -> list[str]:
     """Return the code file of a reader of one's own."""
     data = sections["data"]
@@ -304,38 +295,26 @@ def _evaluated(parameters: Any) -> tuple[str, ...] | None:
     return None if parameters.metrics else _EVALUATED
 
 
-PREPARE = StageSpec(
-    kind="prepare",
+PREPARE = replace(
+    stages.PREPARE,
     parameters=Prepare,
-    sections=("data",),
-    seeded=False,
-    run="ablab.worker.stages.prepare:run",
-    accelerator=False,
     references=_references,
     files=_reader_files,
     summary="read, split and tokenize the text into memory-mapped shards",
 )
 
-TRAIN = StageSpec(
-    kind="train",
-    parameters=Train,
+TRAIN = replace(
+    stages.TRAIN,
     sections=("model",),
-    run="ablab.worker.stages.train:run",
-    inputs=("prepare",),
-    steps=_steps,
-    effective_batch=_batch,
     files=_model_files,
-    makes_checkpoints=True,
     metrics=("train/loss", "val/loss", "val/perplexity", "val/bits_per_byte"),
     summary="train the model from its initialisation",
 )
 
-EVALUATE = StageSpec(
-    kind="evaluate",
+EVALUATE = replace(
+    stages.EVALUATE,
     parameters=Evaluate,
     sections=("model",),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "train", "merge"),
     files=_evaluation_files,
     metrics=_EVALUATED,

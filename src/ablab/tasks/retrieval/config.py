@@ -5,10 +5,12 @@ The blocks beside the pipeline are `sections.py`'s, what makes a study unsound i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import model_validator
 
+from ablab.contract import stages
 from ablab.contract.base import Strict, setting
 from ablab.contract.models import model_references
 from ablab.contract.registry import is_file_reference
@@ -18,10 +20,6 @@ from ablab.contract.training import Validation as SharedValidation
 from ablab.tasks.retrieval.sections import Data, Loss, Model, Towers
 
 __all__ = ["SPEC", "Data", "Loss", "Model", "Towers"]
-
-
-class Prepare(Strict):
-    """Parameters of a prepare stage; it has none."""
 
 
 class Validation(SharedValidation):
@@ -182,14 +180,6 @@ def _samples(sections: Sections, _: Any) -> dict[str, int]:
     return data.counts
 
 
-def _steps(_: Sections, parameters: Any) -> int | None:
-    return parameters.steps if isinstance(parameters, Train) else None
-
-
-def _batch(_: Sections, parameters: Any) -> int | None:
-    return parameters.batch if isinstance(parameters, Train) else None
-
-
 def _couples(_: Sections, __: Any) -> bool:
     """Every loss of this task tells a sample from the others of its batch."""
     return True
@@ -207,79 +197,62 @@ def _whole_batches(_: Sections, parameters: Any, __: tuple[str, ...] | None) -> 
     return [Complaint(path="micro_batch", message=message, suggestion="chunk")] if wrong else []
 
 
-PREPARE = StageSpec(
-    kind="prepare",
-    parameters=Prepare,
-    sections=("data",),
-    seeded=False,
-    run="ablab.worker.stages.prepare:run",
-    accelerator=False,
+PREPARE = replace(
+    stages.PREPARE,
     references=_references,
     samples=_samples,
     files=_reader_files,
     summary="read queries, passages and images into one form",
 )
 
-PRETRAIN = StageSpec(
+PRETRAIN = replace(
+    stages.TRAIN,
     kind="pretrain",
     parameters=Pretrain,
     sections=("towers",),
     seeded=lambda _, parameters: bool(parameters.per_seed),
-    run="ablab.worker.stages.train:run",
     inputs=("prepare", "pretrain", "train", "mine"),
     references=_tower_references,
-    steps=_steps,
-    effective_batch=_batch,
     couples=_couples,
     check=_whole_batches,
     code="ablab.tasks.retrieval.pretraining:TowerPretraining",
-    makes_checkpoints=True,
     metrics=("train/loss", "val/loss", "val/r_at_1"),
     summary="train the towers on images and texts of train passages, from each to the other",
 )
 
-TRAIN = StageSpec(
-    kind="train",
+TRAIN = replace(
+    stages.TRAIN,
     parameters=RetrievalTrain,
     sections=("towers", "model", "loss"),
-    run="ablab.worker.stages.train:run",
     inputs=("prepare", "pretrain", "train", "mine"),
     references=_tower_references,
-    steps=_steps,
-    effective_batch=_batch,
     couples=_couples,
     check=_whole_batches,
-    makes_checkpoints=True,
     metrics=("train/loss", "val/loss", "val/r_at_1"),
     summary="train towers and fusion to find a query's passages in the batch",
 )
 
-MINE = StageSpec(
+MINE = replace(
+    stages.EVALUATE,
     kind="mine",
     parameters=Mine,
     sections=("towers", "model"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
-    inputs=("prepare", "train"),
     summary="find each train query's hardest negatives with an earlier stage's model",
 )
 
-INDEX = StageSpec(
+INDEX = replace(
+    stages.EVALUATE,
     kind="index",
     parameters=Index,
     sections=("towers", "model"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
-    inputs=("prepare", "train"),
     summary="encode a pool of passages, to be searched",
 )
 
-ASK = StageSpec(
+ASK = replace(
+    stages.EVALUATE,
     kind="search",
     parameters=Ask,
     sections=("towers", "model"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "train", "index"),
     summary="find passages for one query of one's own",
 )
@@ -288,24 +261,20 @@ ASK = StageSpec(
 _SCORES = ("hit_at_*", "pseudo_recall_at_*", "mrr_at_*", "ndcg_at_*")
 _EVALUATED = tuple(f"*/{score}" for score in _SCORES)
 
-EVALUATE = StageSpec(
-    kind="evaluate",
+EVALUATE = replace(
+    stages.EVALUATE,
     parameters=Evaluate,
     sections=("towers", "model"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "train", "index"),
     metrics=_EVALUATED,
     summary="hit rate, pseudo-recall, mrr and ndcg over the whole pool",
 )
 
-PROBE = StageSpec(
+PROBE = replace(
+    stages.EVALUATE,
     kind="probe",
     parameters=Probe,
     sections=("towers", "model"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
-    inputs=("prepare", "train"),
     metrics=("probe/*/hit_at_*",),
     summary="hit rate with text or image of queries or passages taken away",
 )

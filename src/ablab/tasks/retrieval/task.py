@@ -18,12 +18,13 @@ from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input, Resources
 from ablab.contract.result import Outcome
+from ablab.contract.stages import Nothing
 from ablab.data.pairs import Pairs
 from ablab.models.gradient_cache import encode_in_chunks
 from ablab.models.retriever import Retriever, Role
 from ablab.tasks.retrieval.batches import Groups, Items, TrainPairs
 from ablab.tasks.retrieval.building import SEEN, Builder, input_of
-from ablab.tasks.retrieval.config import Ask, Evaluate, Index, Mine, Prepare, Probe, RetrievalTrain
+from ablab.tasks.retrieval.config import Ask, Evaluate, Index, Mine, Probe, RetrievalTrain
 from ablab.tasks.retrieval.objective import Objective
 from ablab.tasks.retrieval.preparation import open_pairs, prepare
 from ablab.tasks.retrieval.sections import Data, Loss, Model, Towers
@@ -199,7 +200,7 @@ class Retrieval:
         assert isinstance(parameters, Evaluate)
         return evaluation.evaluate(self, model, parameters, context)
 
-    def prepare(self, parameters: Prepare, context: Context) -> Outcome:
+    def prepare(self, parameters: Nothing, context: Context) -> Outcome:
         """Write the pairs of the section `data`."""
         return prepare(self.section("data", Data), context)
 

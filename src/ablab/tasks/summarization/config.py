@@ -6,10 +6,12 @@ backbone that no hub offers is made first. What makes such a study unsound is `a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import model_validator
 
+from ablab.contract import stages
 from ablab.contract.base import Strict, setting
 from ablab.contract.decoding import Decoding, DecodingSweep
 from ablab.contract.models import ModelReference, model_references
@@ -173,10 +175,6 @@ class Pretraining(Strict):
     decoder_length: int = setting(64, "Most tokens of a summary.", ge=4, unit="tokens")
 
 
-class Prepare(Strict):
-    """Parameters of a prepare stage."""
-
-
 class Batching(Strict):
     """How samples are put together."""
 
@@ -292,14 +290,6 @@ def _evaluated_references(sections: Sections, parameters: Any) -> list[DataRefer
     )
 
 
-def _steps(_: Sections, parameters: Any) -> int | None:
-    return parameters.steps if isinstance(parameters, Train) else None
-
-
-def _batch(_: Sections, parameters: Any) -> int | None:
-    return parameters.batch if isinstance(parameters, Train) else None
-
-
 def _rouge_files(_: Sections, parameters: Any) -> list[str]:
     """Return the code files of ROUGE tokenizers of one's own."""
     names = (parameters.rouge.tokenizer, *parameters.rouge.also)
@@ -313,52 +303,37 @@ _SCORES = (
 )  # fmt: skip
 _LOSSES = ("train/loss", "val/loss", "val/perplexity", "val/accuracy")
 
-PREPARE = StageSpec(
-    kind="prepare",
-    parameters=Prepare,
-    sections=("data",),
-    seeded=False,
-    run="ablab.worker.stages.prepare:run",
-    accelerator=False,
+PREPARE = replace(
+    stages.PREPARE,
     references=_data_references,
     summary="read, clean and divide the dialogues; train a tokenizer where one is asked for",
 )
 
-PRETRAIN = StageSpec(
+PRETRAIN = replace(
+    stages.TRAIN,
     kind="pretrain",
     parameters=TrainSummaries,
     sections=("model", "pretraining"),
     seeded=False,
-    run="ablab.worker.stages.train:run",
-    inputs=("prepare",),
     references=_model_references,
-    steps=_steps,
-    effective_batch=_batch,
-    makes_checkpoints=True,
     metrics=_LOSSES,
     summary="make a backbone on dialogues of other topics, once for all arms and seeds",
 )
 
-TRAIN = StageSpec(
-    kind="train",
+TRAIN = replace(
+    stages.TRAIN,
     parameters=TrainSummaries,
     sections=("model", "input"),
-    run="ablab.worker.stages.train:run",
     inputs=("prepare", "pretrain"),
     references=_model_references,
-    steps=_steps,
-    effective_batch=_batch,
-    makes_checkpoints=True,
     metrics=_LOSSES,
     summary="fine-tune on summaries, whole or through adapters",
 )
 
-EVALUATE = StageSpec(
-    kind="evaluate",
+EVALUATE = replace(
+    stages.EVALUATE,
     parameters=Evaluate,
     sections=("model", "input"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "pretrain", "train", "decode-sweep"),
     references=_evaluated_references,
     files=_rouge_files,
@@ -366,12 +341,11 @@ EVALUATE = StageSpec(
     summary="generate summaries of a split, score them by ROUGE, write the submission",
 )
 
-DECODE_SWEEP = StageSpec(
+DECODE_SWEEP = replace(
+    stages.EVALUATE,
     kind="decode-sweep",
     parameters=DecodeSweep,
     sections=("model", "input"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "pretrain", "train"),
     references=_model_references,
     files=_rouge_files,

@@ -17,12 +17,13 @@ from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.contract.result import Outcome
+from ablab.contract.stages import Nothing
 from ablab.data.dialogues import PreparedDialogues
 from ablab.metrics.perplexity import perplexity
 from ablab.models.loss import IGNORE
 from ablab.store.layout import RunFolder
 from ablab.tasks.summarization import corpus as corpora
-from ablab.tasks.summarization.config import Data, DecodeSweep, Evaluate, Model, Prepare, Pretraining, TrainSummaries
+from ablab.tasks.summarization.config import Data, DecodeSweep, Evaluate, Model, Pretraining, TrainSummaries
 from ablab.tasks.summarization.config import Input as Shown
 from ablab.tasks.summarization.families import FAMILIES
 from ablab.tasks.summarization.model import (
@@ -188,7 +189,7 @@ class Summarization:
             return decode_sweep(self, model, parameters, context)
         return evaluate(self, model, parameters, context)
 
-    def prepare(self, parameters: Prepare, context: Context) -> Outcome:
+    def prepare(self, parameters: Nothing, context: Context) -> Outcome:
         """Write the dialogues of the section `data`."""
         return corpora.prepare(self._section("data", Data), context)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from ablab.contract import stages
 from ablab.contract.base import Strict, setting
 from ablab.contract.decoding import Decoding
 from ablab.contract.experts import ExpertSettings
@@ -223,10 +224,6 @@ class Data(Strict):
         return (*self.own, *self.rendered, *(GENERATED_SETS if self.generated is not None else ()))
 
 
-class Prepare(Strict):
-    """Parameters of a prepare stage."""
-
-
 class Phase(Train):
     """Parameters of a train stage: one phase, with its data and what of the model trains (`parts`)."""
 
@@ -431,56 +428,52 @@ def _couples(sections: Sections, _: Any) -> bool:
     return experts or (model.connector.name == "moe_mlp" and model.connector.balance > 0)
 
 
-def _steps(_: Sections, parameters: Any) -> int | None:
-    return parameters.steps if isinstance(parameters, Train) else None
+def _checkpoint(sections: Sections, parameters: Any) -> int | None:
+    from ablab.tasks.vision_language.sizes import checkpoint_bytes
+
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return checkpoint_bytes(model, parameters)
 
 
-def _batch(_: Sections, parameters: Any) -> int | None:
-    return parameters.batch if isinstance(parameters, Train) else None
+def _merged(sections: Sections, parameters: Any) -> int | None:
+    from ablab.tasks.vision_language.sizes import decoder_bytes
+
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return decoder_bytes(model, parameters.dtype)
 
 
 _TASK = "ablab.tasks.vision_language"
 
-PREPARE = StageSpec(
-    kind="prepare",
-    parameters=Prepare,
-    sections=("data",),
+PREPARE = replace(
+    stages.PREPARE,
     version=2,
-    seeded=False,
-    run="ablab.worker.stages.prepare:run",
-    accelerator=False,
     references=_data_references,
     summary="read, check and index conversations; generate questions and train a tokenizer where asked",
 )
 
-LANGUAGE = StageSpec(
+LANGUAGE = replace(
+    stages.TRAIN,
     kind="language",
     parameters=Language,
     sections=("data",),
     seeded=False,
     run=f"{_TASK}.stages:train_backbone",
     code=f"{_TASK}.backbones:LanguageBackbone",
-    inputs=("prepare",),
-    steps=_steps,
-    effective_batch=_batch,
     check=_check_mixture,
-    makes_checkpoints=True,
-    metrics=("train/loss", "val/loss"),
     summary="train a small language model on texts, for arms to start from",
 )
 
-TOWER = StageSpec(
+TOWER = replace(
+    stages.TRAIN,
     kind="tower",
     parameters=Tower,
     sections=("data",),
     seeded=False,
     run=f"{_TASK}.stages:train_backbone",
     code=f"{_TASK}.backbones:TowerBackbone",
-    inputs=("prepare",),
-    steps=_steps,
-    effective_batch=_batch,
     check=_check_mixture,
-    makes_checkpoints=True,
     metrics=("train/loss", "val/loss", "val/recall"),
     summary="train a small vision tower to say what is where, for arms to start from",
 )
@@ -497,32 +490,26 @@ CACHE = StageSpec(
     summary="compute the features of a frozen tower once, for all arms that use it so",
 )
 
-TRAIN = StageSpec(
-    kind="train",
+TRAIN = replace(
+    stages.TRAIN,
     parameters=Phase,
     sections=("model", "data"),
-    run="ablab.worker.stages.train:run",
     inputs=("prepare", "train", "merge", "cache", "tower", "language"),
     references=_model_references,
     files=_model_files,
     couples=_couples,
-    steps=_steps,
-    effective_batch=_batch,
     check=_check_mixture,
-    makes_checkpoints=True,
-    metrics=("train/loss", "val/loss"),
+    leaves=_checkpoint,
     summary="train one phase: pretraining of the connector, instruction tuning",
 )
 
 #: Checkpoints keep only what was trained, so that the sections build the rest.
-JOIN = replace(MERGE, sections=("model", "data"), inputs=("prepare", "train", "merge"))
+JOIN = replace(MERGE, sections=("model", "data"), inputs=("prepare", "train", "merge"), leaves=_merged)
 
-EVALUATE = StageSpec(
-    kind="evaluate",
+EVALUATE = replace(
+    stages.EVALUATE,
     parameters=Evaluate,
     sections=("model", "data"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
     inputs=("prepare", "train", "merge"),
     references=_evaluation_references,
     files=_evaluation_files,
@@ -531,13 +518,11 @@ EVALUATE = StageSpec(
     summary="ask benchmarks from their official files and mark the answers",
 )
 
-PROBE = StageSpec(
+PROBE = replace(
+    stages.EVALUATE,
     kind="probe",
     parameters=Probe,
     sections=("model", "data"),
-    seeded=False,
-    run="ablab.worker.stages.evaluate:run",
-    inputs=("prepare", "train"),
     references=_model_references,
     files=_model_files,
     metrics=("probe/*",),

@@ -16,6 +16,7 @@ from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.contract.outlets import Ask, Exported
 from ablab.contract.result import Evaluation, Outcome
+from ablab.contract.stages import Nothing
 from ablab.contract.training import Trainability
 from ablab.data.images import Framing
 from ablab.data.templates import IGNORE, Encoder
@@ -27,7 +28,7 @@ from ablab.models.vision_language import VisionLanguageModel
 from ablab.store.layout import RunFolder
 from ablab.tasks.vision_language.assembly import Assembly
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
-from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Prepare, Probe
+from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Probe
 from ablab.tasks.vision_language.features import FOLDER as FEATURES
 from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
@@ -269,7 +270,7 @@ class VisionLanguage:
         assert isinstance(model, VisionLanguageModel)
         return ask(self, model, request)
 
-    def prepare(self, parameters: Prepare, context: Context) -> Outcome:
+    def prepare(self, parameters: Nothing, context: Context) -> Outcome:
         """Write the sets of the section `data`."""
         return prepare(self._section("data", Data), context)
 
