@@ -130,6 +130,13 @@ def test_arms_that_decode_differently_are_named(bench: Callable) -> None:
     changed = text().replace("B: {pipeline: {train:", "B: {pipeline: {evaluate: {decoding: {beams: 4}}, train:")
     found = bench(changed).findings("decoding-differs")
     assert len(found) == 1 and "4 beams" in found[0].message
+    swept = "B: {pipeline: {evaluate: {needs: [prepare, train, decode-sweep]}, decode-sweep: {sweep: {beams: [1, 4]}}}}"
+    sweep = text().replace("B: {pipeline: {train: {optimizer: {learning_rate: 1e-3}}}}", swept)
+    assert "swept: B" in bench(sweep).findings("decoding-differs")[0].message
+    asked = sweep.replace(
+        "factor: pipeline.train.optimizer.learning_rate", "factor: [pipeline.decode-sweep, pipeline.evaluate]"
+    )
+    assert bench(asked).findings("decoding-differs") == []
     short = bench(text(evaluate="").replace("max_new_tokens: 32", "max_new_tokens: 16"))
     assert short.findings("outputs-cut-short")[0].evidence == {"decoder_length": 32, "max_new_tokens": 16}
 

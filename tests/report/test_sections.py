@@ -13,6 +13,7 @@ import pytest
 from ablab.analysis.timing import Epoch
 from ablab.lab import Lab
 from ablab.report import document as d
+from ablab.report.references import Reference
 from ablab.report.sections import (
     curves,
     data,
@@ -179,6 +180,19 @@ def test_results_stand_beside_references_and_carry_notes_as_footnotes(view: View
     notes_of = [table.footnotes[mark - 1] for mark in (*trained[place].marks, *trained[place + 1].marks)]
     assert "the last validation looks odd" in notes_of[0] and "an older log" in notes_of[-1]
     assert table.columns[place].endswith("¹") and "perplexity of bytes" in table.footnotes[0], "on the whole column"
+
+
+def test_a_target_band_says_where_ours_stands(view: View) -> None:
+    values = view.results.values("trained", "test/perplexity").values()
+    mean = sum(values) / len(values)
+    for low, high, word in ((0.5, 0.9, "above"), (0.9, 1.1, "within"), (1.1, 2.0, "below")):
+        band = (round(low * mean, 3), round(high * mean, 3))
+        target = Reference(value=sum(band) / 2, band=band, source="the plan")
+        seen = replace(view, references={"trained": {"test/perplexity": (target,)}})
+        table = tables(results.section(seen).blocks)[0]
+        place = next(i for i, name in enumerate(table.columns) if name.startswith("test/perplexity"))
+        cell = next(row for row in table.rows if row[0].text == "trained")[place + 1]
+        assert cell.text == f"{view.t.figure(band[0])}–{view.t.figure(band[1])} (ours {word})"
 
 
 def test_curves_of_every_metric_lead_to_their_runs(view: View) -> None:

@@ -103,7 +103,17 @@ def test_references_stand_apart_and_change_no_measured_number() -> None:
         }
     only = {"none": {METRIC: (Reference(value=3.0, source="x"),)}}
     row = next(row for row in table(references=only).records() if row["experiment"] == "none")
-    assert (row["mean"], row["n"], row["references"]) == (None, 0, [{"value": 3.0, "source": "x"}])
+    assert (row["mean"], row["n"], row["references"]) == (None, 0, [{"value": 3.0, "band": None, "source": "x"}])
+
+
+def test_a_band_is_told_by_both_ends_and_by_where_we_stand() -> None:
+    band = Reference(value=16.5, band=(15.0, 18.0), source="the plan")
+    assert [band.side(value) for value in (14.99, 15.0, 18.0, 18.01)] == ["below", "within", "within", "above"]
+    assert Reference(value=16.5, source="x").side(16.5) is None
+    found = table(references={"base": {METRIC: (band,)}})
+    assert "15–18 (a)" in markdown(found) and "${15–18}^{a}$" in latex(found)
+    cells = [row["reference"] for row in csv.DictReader(io.StringIO(csv_text(found)))]
+    assert "15.0 to 18.0" in cells
 
 
 @pytest.mark.parametrize(

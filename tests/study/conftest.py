@@ -116,7 +116,7 @@ comparisons:
     metric: val/loss
     criterion: ratio <= 1.05
 references:
-  base: {val/loss: 1.5, source: a paper}
+  base: {val/loss: 1.5, val/perplexity: [4, 5], source: a paper}
 profiles:
   laptop:
     seeds: [1, 2]

@@ -19,7 +19,8 @@ def test_a_study_resolves_as_written(study_of):
     assert base.stage("train").parameters.steps == 100
     assert base.stage("train").parameters.optimizer.learning_rate == 3e-4
     assert base.stage("train").sections["model"].layers == 2
-    assert study.references["base"].values == {"val/loss": 1.5}
+    assert study.references["base"].values == {"val/loss": 1.5, "val/perplexity": 4.5}, "a band by its middle"
+    assert study.references["base"].bands == {"val/perplexity": (4.0, 5.0)}
     assert study.retention.best == 2
     assert study.compute.threads == 2
     assert study.accept == {"single-seed": "only a smoke test"}

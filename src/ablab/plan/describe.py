@@ -19,6 +19,7 @@ from ablab.store.redact import redact
 
 #: Names shown of a list; the rest is counted.
 _SHOWN = 6
+DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,17 @@ def _sharing_line(plan: Plan) -> str:
     if plan.seconds_left is None or plan.seconds_without_sharing is None:
         return ""
     saved = plan.seconds_without_sharing - plan.seconds_left
-    return f"sharing runs saves {duration(saved)}" if saved >= 1 else ""
+    if saved < 1:
+        return ""
+    told = f"sharing runs saves {duration(saved)}"
+    whole, spent = plan.device_seconds_without_sharing, plan.device_seconds
+    if not whole or spent is None or plan.study.compute.device_days is None:
+        return told
+    share, counted = 1 - spent / whole, plan.study.compute.device_days
+    return (
+        f"{told}; in device-days {(whole - spent) / DAY:.0f} of {whole / DAY:.0f} ({share:.0%}), which of the "
+        f"{counted:g} that the study counts with nothing shared is {share * counted:.0f}"
+    )
 
 
 def _path_line(plan: Plan) -> str:
@@ -141,6 +152,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "slots": plan.slots,
         "seconds_left": plan.seconds_left,
         "seconds_without_sharing": plan.seconds_without_sharing,
+        "device_seconds": plan.device_seconds,
+        "device_seconds_without_sharing": plan.device_seconds_without_sharing,
         "unknown": plan.unknown,
         "bytes_left": plan.bytes_left,
         "critical_path": [plan.runs[key].name for key in plan.critical_path],

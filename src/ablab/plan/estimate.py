@@ -71,7 +71,12 @@ def summarize(plan: Plan, left: list[Run]) -> None:
     plan.critical_path = chain if known else ()
     plan.critical_seconds = longest if known else None
     plan.seconds_left = makespan(jobs, plan.slots or 1) if known else None
-    plan.seconds_without_sharing = makespan(_unshared(left), plan.slots or 1) if known else None
+    alone = _unshared(left)
+    plan.seconds_without_sharing = makespan(alone, plan.slots or 1) if known else None
+    if known:
+        one = plan.study.compute.processes
+        plan.device_seconds = one * sum(job.seconds for job in jobs.values())
+        plan.device_seconds_without_sharing = one * sum(job.seconds for job in alone.values())
     sizes = [run.bytes for run in left if run.bytes is not None]
     plan.bytes_left = sum(sizes) if sizes or not left else None
 
@@ -151,7 +156,7 @@ class _Estimator:
             found = source(run)
             if found.seconds is not None:
                 return found
-        return _UNKNOWN
+        return Estimate(None, "", declared_bytes(run, self._plan.study.retention))
 
     def _same(self, run: Run) -> Estimate:
         samples = self._history.of_configuration(run) if self._history is not None else []
@@ -285,6 +290,15 @@ def probed_bytes(facts: Mapping[str, Any], run: Run, retention: Retention) -> in
         if every and steps:
             kept += int(steps // every)
     return int(size) * max(1, kept)
+
+
+def declared_bytes(run: Run, retention: Retention) -> int | None:
+    """Return the disk a run leaves by what its stage kind tells beforehand."""
+    spec = run.stage.spec
+    size = spec.leaves(run.stage.sections, run.stage.parameters) if spec.leaves is not None else None
+    if size is None or not spec.makes_checkpoints:
+        return size
+    return probed_bytes({"checkpoint.bytes": size}, run, retention)
 
 
 def _guesses(study: Study) -> dict[str, Experiment]:

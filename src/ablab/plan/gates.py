@@ -8,50 +8,12 @@ data dependency: it enters no key and no critical path, and only holds runs back
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Literal
 
-from ablab.plan.graph import Plan, Run
+from ablab.plan.graph import GateState, Plan, Run
 from ablab.store.layout import Store
 from ablab.study.schema import Experiment, Gate, Study
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateState:
-    """Where a gate stands.
-
-    Args:
-        experiment: whose gate it is.
-        status: open (there is nothing to reach), waiting (its runs are not done), passed, or held (it was missed).
-        metric, within: as the study says.
-        expected: the number to come near; None where there is none.
-        found: mean over the seeds; None where it is not known.
-        keys: runs of the experiment; the rest waits for them.
-        held: runs that wait, by key.
-    """
-
-    experiment: str
-    status: Literal["open", "waiting", "passed", "held"]
-    metric: str
-    within: float
-    expected: float | None = None
-    found: float | None = None
-    keys: tuple[str, ...] = ()
-    held: frozenset[str] = frozenset()
-
-    @property
-    def text(self) -> str:
-        """Return what was found and what was expected."""
-        if self.expected is None:
-            return f"no reference for {self.metric} in this profile, so it holds nothing"
-        wanted = f"{self.expected:g} within {100 * self.within:g} %"
-        if self.status == "waiting":
-            return f"the rest waits until {self.metric} is known; expected {wanted}"
-        if self.found is None:
-            return f"its runs are done and have no {self.metric}; expected {wanted}"
-        return f"{self.metric} is {self.found:.6g}, expected {wanted}"
 
 
 def gate_states(plan: Plan, store: Store | None) -> tuple[GateState, ...]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ablab.study.schema import Stage, Study
-
-if TYPE_CHECKING:
-    from ablab.plan.gates import GateState
 
 RunStatus = Literal["done", "running", "stopped", "failed", "waiting", "paused", "pending", "planned", "unresolved"]
 
@@ -79,6 +76,42 @@ class Run:
         return self.users[0][0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GateState:
+    """Where a gate stands.
+
+    Args:
+        experiment: whose gate it is.
+        status: open (there is nothing to reach), waiting (its runs are not done), passed, or held (it was missed).
+        metric, within: as the study says.
+        expected: the number to come near; None where there is none.
+        found: mean over the seeds; None where it is not known.
+        keys: runs of the experiment; the rest waits for them.
+        held: runs that wait, by key.
+    """
+
+    experiment: str
+    status: Literal["open", "waiting", "passed", "held"]
+    metric: str
+    within: float
+    expected: float | None = None
+    found: float | None = None
+    keys: tuple[str, ...] = ()
+    held: frozenset[str] = frozenset()
+
+    @property
+    def text(self) -> str:
+        """Return what was found and what was expected."""
+        if self.expected is None:
+            return f"no reference for {self.metric} in this profile, so it holds nothing"
+        wanted = f"{self.expected:g} within {100 * self.within:g} %"
+        if self.status == "waiting":
+            return f"the rest waits until {self.metric} is known; expected {wanted}"
+        if self.found is None:
+            return f"its runs are done and have no {self.metric}; expected {wanted}"
+        return f"{self.metric} is {self.found:.6g}, expected {wanted}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Plan:
     """All runs of a study in topological order, seed-major, with a forecast.
@@ -89,6 +122,8 @@ class Plan:
         critical_path: keys of the longest chain of runs that are left, and its seconds.
         seconds_left: wall clock until all is done on `slots`; runs of unknown length count as nothing.
         seconds_without_sharing: the same if every experiment ran alone.
+        device_seconds: seconds of one device that what is left takes, whatever runs side by side.
+        device_seconds_without_sharing: the same if every experiment ran alone.
         bytes_left: disk that what is left will take, as far as known.
         slots: runs side by side that the forecast counts with; None without one.
         unknown: runs left whose length nobody knows.
@@ -102,6 +137,8 @@ class Plan:
     critical_seconds: float | None = None
     seconds_left: float | None = None
     seconds_without_sharing: float | None = None
+    device_seconds: float | None = None
+    device_seconds_without_sharing: float | None = None
     bytes_left: int | None = None
     slots: int | None = None
     unknown: int = 0

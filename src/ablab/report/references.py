@@ -5,9 +5,9 @@ They are shown beside measured numbers, each with its source, and no computation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ablab.store.references import read_references
 
@@ -15,14 +15,33 @@ if TYPE_CHECKING:
     from ablab.store.layout import Store
     from ablab.study.schema import Study
 
+Side = Literal["below", "within", "above"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A number from elsewhere; `source` and `note` as the author or the import gave them."""
+    """A number from elsewhere; `source` and `note` as the author or the import gave them.
+
+    Args:
+        value: the number; of a band its middle.
+        band: lowest and highest value, where a band was given.
+    """
 
     value: float
     source: str
     note: str = ""
+    band: tuple[float, float] | None = None
+
+    def text(self, figure: Callable[[float], str]) -> str:
+        """Return the number, or both ends of the band, as `figure` writes numbers."""
+        return figure(self.value) if self.band is None else "–".join(map(figure, self.band))
+
+    def side(self, value: float) -> Side | None:
+        """Return where a measured value stands to the band; None without one."""
+        if self.band is None:
+            return None
+        low, high = self.band
+        return "below" if value < low else "above" if value > high else "within"
 
 
 References = Mapping[str, Mapping[str, tuple[Reference, ...]]]
@@ -39,7 +58,8 @@ def references_of(study: Study, store: Store, *, problems: list[str] | None = No
     found: dict[str, dict[str, list[Reference]]] = {}
     for experiment, given in study.references.items():
         for metric, value in given.values.items():
-            own = Reference(value=value, source=given.source or "study file", note=given.note)
+            source = given.source or "study file"
+            own = Reference(value=value, source=source, note=given.note, band=given.bands.get(metric))
             found.setdefault(experiment, {}).setdefault(metric, []).append(own)
     folder = store.study_folder(study.name, study.profile)
     for entry in read_references(folder, problems=problems):

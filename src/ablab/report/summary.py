@@ -44,7 +44,9 @@ def _experiment(view: View, name: str) -> dict[str, Any]:
         "devices": list(dict.fromkeys(record.device for record in records if record.device)),
         "metrics": {metric: _values(view, name, metric) for metric in metrics},
         "references": {
-            metric: [{"value": each.value, "source": each.source, "note": each.note} for each in found]
+            metric: [
+                {"value": each.value, "band": each.band, "source": each.source, "note": each.note} for each in found
+            ]
             for metric, found in view.references.get(name, {}).items()
         },
     }

@@ -115,7 +115,7 @@ def _latex_cells(table: ResultTable, row: Row) -> Iterator[str]:
         yield "---" if entry is None else _latex_entry(entry)
         if table.has_references(place):
             yield ", ".join(
-                f"${{{_exponent(figure(each.value))}}}^{{{_letter(table.sources.index(each.source))}}}$"
+                f"${{{each.text(lambda value: _exponent(figure(value)))}}}^{{{_letter(table.sources.index(each.source))}}}$"
                 for each in row.references[place]
             )
 
@@ -185,7 +185,7 @@ def _markdown_entry(entry: Entry) -> str:
 
 
 def _reference(reference: Reference, sources: Sequence[str]) -> str:
-    return f"{figure(reference.value)} ({_letter(sources.index(reference.source))})"
+    return f"{reference.text(figure)} ({_letter(sources.index(reference.source))})"
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
@@ -203,7 +203,9 @@ def csv_text(table: ResultTable) -> str:
             "seeds": " ".join(values),
             "values": " ".join(repr(value) for value in values.values()),
             "runs": " ".join(record["runs"]),
-            "reference": "; ".join(repr(each["value"]) for each in references),
+            "reference": "; ".join(
+                repr(each["value"]) if each["band"] is None else "{!r} to {!r}".format(*each["band"]) for each in references
+            ),
             "reference_source": "; ".join(each["source"] for each in references),
         }
         writer.writerow(

@@ -28,7 +28,11 @@ SOUND = {
     "checkpoint-t5": "model.checkpoint",
     "checkpoint-mt5": "model.checkpoint",
     "whole": "pipeline.train.parts",
+    "noise": "data.cleaning",
+    "filler": "data.cleaning",
 }
+#: The generated dialogues hold no noise to take out.
+PLANNED = {"full": (), "laptop": ("noise",)}
 PROFILES = ("full", "laptop", "smoke")
 
 
@@ -84,8 +88,7 @@ def test_target_bands_stand_beside_the_log() -> None:
     }  # fmt: skip
     for name, (low, high) in bands.items():
         reference = study("full").references[name]
-        assert reference.values["test/rouge1_words"] == (low + high) / 2
-        assert f"{low} to {high} %" in reference.note
+        assert reference.bands == {"test/rouge1_words": (low, high)} and "target band" in reference.note
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -103,17 +106,30 @@ def test_a_sound_arm_differs_in_one_thing_and_decodes_as_the_baseline_does(profi
 @pytest.mark.parametrize("profile", ["full", "laptop"])
 def test_sound_arms_have_three_paired_seeds(profile: str) -> None:
     loaded = study(profile)
-    for name in ("base", *SOUND):
+    for name in ("base", *SOUND, "decoding", "llm"):
         assert loaded.experiments[name].seeds == loaded.seeds == (42, 123, 456)
-        assert not loaded.experiments[name].planned
+        assert loaded.experiments[name].planned == (name in PLANNED[profile])
+
+
+@pytest.mark.parametrize("profile", ["full", "laptop"])
+def test_decoding_is_swept_on_validation_over_the_baselines_own_trainings(profile: str) -> None:
+    loaded = study(profile)
+    base, arm = loaded.experiments["base"], loaded.experiments["decoding"]
+    for stage in base.stages:
+        if stage.name != "evaluate":
+            assert arm.stage(stage.name) == stage
+    sweep = arm.stage("decode-sweep").parameters
+    assert sweep.split == "val" and len(sweep.decodings()) == 9
+    assert base.stage("evaluate").parameters.decoding in sweep.decodings()
+    assert [need.stage for need in arm.stage("evaluate").needs][-1] == "decode-sweep"
 
 
 def test_the_laptop_runs_all_seven_arms_of_the_log_without_a_network() -> None:
     laptop = study("laptop").experiments
-    for name in (*LOG, "base", *SOUND, "lead", "copy"):
+    for name in (*LOG, "base", *SOUND, "decoding", "llm", "lead", "copy"):
         arm = laptop[name]
         data = data_of(arm)
-        assert data is not None and data.source == "generated" and not arm.planned
+        assert data is not None and data.source == "generated" and arm.planned == (name in PLANNED["laptop"])
         for stage in arm.stages:
             assert stage.spec.references is None or stage.spec.references(stage.sections, stage.parameters) == []
     classes = {model_of(laptop[name]).checkpoint.config["model_type"] for name in LOG}  # type: ignore[union-attr,index]

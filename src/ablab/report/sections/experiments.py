@@ -85,7 +85,7 @@ def result(view: View, name: str) -> str:
         said = f"{heading(view, metric, at)} {text} (n = {n})"
         for reference in references.get(metric, ()):
             where = "; ".join(part for part in (reference.source, reference.note) if part)
-            said += "; " + t("reference {value} ({source})", value=t.figure(reference.value), source=where)
+            said += "; " + t("reference {value} ({source})", value=reference.text(t.figure), source=where)
         found.append(said)
     return "; ".join(found)
 

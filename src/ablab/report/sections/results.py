@@ -10,6 +10,7 @@ from ablab.report.wording import metric_name
 
 if TYPE_CHECKING:
     from ablab.analysis.results import At
+    from ablab.report.references import Reference
     from ablab.report.view import View
 
 #: Metrics of the table; the rest stands with each experiment.
@@ -89,10 +90,20 @@ def _cell(view: View, notes: _Footnotes, experiment: str, metric: str, at: At) -
 def _reference(view: View, notes: _Footnotes, experiment: str, metric: str) -> Cell:
     """Return the numbers from elsewhere, each with its source as a footnote."""
     found = view.references.get(experiment, {}).get(metric, ())
+    values = tuple(view.results.values(experiment, metric).values())
+    mean = sum(values) / len(values) if values else None
     return Cell(
-        text="; ".join(view.t.figure(reference.value) for reference in found),
+        text="; ".join(reference_text(view, reference, mean) for reference in found),
         marks=tuple(dict.fromkeys(notes.of_source(reference.source) for reference in found)),
     )
+
+
+def reference_text(view: View, reference: Reference, mean: float | None) -> str:
+    """Return a number from elsewhere; beside a band, where our mean stands to it."""
+    t = view.t
+    words = {"below": t("ours below"), "within": t("ours within"), "above": t("ours above")}
+    side = None if mean is None else reference.side(mean)
+    return reference.text(t.figure) + (f" ({words[side]})" if side else "")
 
 
 def _explanations(view: View, metrics: list[str]) -> list[Block]:
