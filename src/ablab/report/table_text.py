@@ -204,7 +204,8 @@ def csv_text(table: ResultTable) -> str:
             "values": " ".join(repr(value) for value in values.values()),
             "runs": " ".join(record["runs"]),
             "reference": "; ".join(
-                repr(each["value"]) if each["band"] is None else "{!r} to {!r}".format(*each["band"]) for each in references
+                repr(each["value"]) if each["band"] is None else "{!r} to {!r}".format(*each["band"])
+                for each in references
             ),
             "reference_source": "; ".join(each["source"] for each in references),
         }

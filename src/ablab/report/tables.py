@@ -134,9 +134,7 @@ class ResultTable:
                         "best": entry is not None and entry.best,
                         "values": {} if entry is None else {str(seed): value for seed, value in entry.values},
                         "runs": [] if entry is None else list(entry.runs),
-                        "references": [
-                            {"value": r.value, "band": r.band, "source": r.source} for r in references
-                        ],
+                        "references": [{"value": r.value, "band": r.band, "source": r.source} for r in references],
                     }
 
 

@@ -85,15 +85,10 @@ class Comparisons:
             for key in entry:
                 if key not in _REFERENCE_KEYS:
                     self._metrics.check(key, entry.marks[key], self._problems, also=_REFERENCE_KEYS)
-            values = Block(
-                {key: entry[key] for key in entry if key not in _REFERENCE_KEYS},
-                {key: entry.marks[key] for key in entry if key not in _REFERENCE_KEYS},
-            )
-            words = {key: entry[key] for key in entry if key in _REFERENCE_KEYS and entry[key] is not None}
-            block = Block({**words, "values": values}, {**entry.marks, "values": place})
-            typed = self._validator.validate(References, block, place)
+            typed = self._validator.validate(References, _reference(entry, place), place)
             if typed is not None:
-                found[name] = typed
+                middles = {metric: (low + high) / 2 for metric, (low, high) in typed.bands.items()}
+                found[name] = typed.model_copy(update={"values": {**typed.values, **middles}})
         return found
 
     def _comparison(self, raw: Any, mark: Mark, number: int) -> Comparison | None:
@@ -196,6 +191,19 @@ class Comparisons:
         if name not in self._known:
             message = f"no experiment is called {name!r}; experiments: {listed(self._names)}"
             self._problems.add(mark, message, nearest(name, self._names))
+
+
+def _reference(entry: Block, place: Mark) -> Block:
+    """Return an entry of `references:` in the form of its type: numbers under `values`, bands under `bands`."""
+    metrics = [key for key in entry if key not in _REFERENCE_KEYS]
+    kinds = {"values": [key for key in metrics if not isinstance(entry[key], Items)]}
+    kinds["bands"] = [key for key in metrics if key not in kinds["values"]]
+    words = {key: entry[key] for key in entry if key in _REFERENCE_KEYS and entry[key] is not None}
+    parts = {
+        kind: Block({key: entry[key] for key in keys}, {key: entry.marks[key] for key in keys})
+        for kind, keys in kinds.items()
+    }
+    return Block({**words, **parts}, {**entry.marks, **dict.fromkeys(parts, place)})
 
 
 def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -95,7 +95,9 @@ class StudyFile(Strict):
     experiments: Any = setting(None, "Experiments by name.")
     matrix: Any = setting(None, "Experiments made from axes: one mapping, or a list of them.")
     comparisons: Any = setting(None, "Comparisons, in the order of the report.")
-    references: Any = setting(None, "Numbers from elsewhere by experiment: metric to value, source, note.")
+    references: Any = setting(
+        None, "Numbers from elsewhere by experiment: metric to value or band [low, high], source, note."
+    )
     profiles: Any = setting(None, "Named overlays of the study (laptop, smoke); `full` is the study itself.")
     retention: Retention = setting(default_factory=Retention, description="What the store keeps.", keyed=False)
     compute: Compute = setting(default_factory=Compute, description="How the study uses a machine.", keyed=False)

@@ -59,7 +59,12 @@ def _top(place: Mapping[type[BaseModel], Any]) -> Schema:
     reference = {
         "type": ["object", "null"],
         "properties": {"source": {"type": "string"}, "note": {"type": "string"}},
-        "additionalProperties": {"type": "number"},
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "number"},
+                {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+            ]
+        },
     }
     return {
         "defaults": _nullable({"$ref": "#/$defs/configuration"}),

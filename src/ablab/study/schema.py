@@ -200,8 +200,20 @@ class References(Strict):
     """Numbers from elsewhere for one experiment."""
 
     source: str = setting("", "Where the numbers come from.")
-    values: dict[str, float] = setting(default_factory=dict, description="Value by metric name.")
+    values: dict[str, float] = setting(
+        default_factory=dict, description="Value by metric name; a band, [low, high], stands here by its middle."
+    )
+    bands: dict[str, tuple[float, float]] = setting(
+        default_factory=dict, description="Lowest and highest value by metric name, where a band was given."
+    )
     note: str = ""
+
+    @model_validator(mode="after")
+    def _bands_ascend(self) -> References:
+        for metric, (low, high) in self.bands.items():
+            if low > high:
+                raise ValueError(f"{metric}: a band is [low, high], found [{low:g}, {high:g}]")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,5 @@ def test_a_reference_that_was_not_reproduced(bench: Callable, sound: str) -> Non
     lab.finish("B", metrics={"val/perplexity": 5.90})
     assert [each.subjects for each in lab.findings("reference-not-reproduced")] == [("B",)]
     bands = bench(sound + "references:\n  A: {val/perplexity: [4, 6]}\n  B: {val/perplexity: [4, 5]}\n")
-    for arm in ("A", "B"):
-        bands.finish(arm, metrics={"val/perplexity": 5.9})
     found = bands.findings("reference-not-reproduced")
     assert [each.subjects for each in found] == [("B",)] and "the reference says 4 to 5" in found[0].message

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ablab.contract.order import Input, Numerics, Order
-from ablab.tasks.summarization.config import Data, Model, Prepare, TrainSummaries
+from ablab.contract.stages import Nothing
+from ablab.tasks.summarization.config import Data, Model, TrainSummaries
 from ablab.tasks.summarization.config import Input as Shown
 from ablab.tasks.summarization.task import Summarization
 
@@ -74,7 +75,7 @@ def data() -> Data:
 def prepared(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Input:
     """A finished prepare run as another stage's input."""
     folder = tmp_path_factory.mktemp("runs") / "prepare-1"
-    Summarization({"data": data}).prepare(Prepare(), make_context(folder, kind="prepare"))
+    Summarization({"data": data}).prepare(Nothing(), make_context(folder, kind="prepare"))
     return Input(reference="prepare", stage="prepare", kind="prepare", key="1", path=str(folder))
 
 

@@ -11,7 +11,7 @@ from ablab.contract.finding import Finding
 
 #: Significant digits that two values must share, over all metrics they share, to look copied.
 TELLING_DIGITS = 4
-#: Relative difference from a reference beyond which a full run did not reproduce it.
+#: Relative difference from a reference, or from the nearer end of a band, beyond which a full run did not reproduce it.
 REPRODUCED = 0.05
 
 
@@ -56,13 +56,15 @@ def not_reproduced(view: AuditView) -> Iterable[Finding]:
             if not values or not expected:
                 continue
             mean = sum(values.values()) / len(values)
-            if abs(mean / expected - 1) > REPRODUCED:
+            low, high = reference.bands.get(metric, (expected, expected))
+            if mean < low - REPRODUCED * abs(low) or mean > high + REPRODUCED * abs(high):
                 yield finding(
                     view,
                     "reference-not-reproduced",
                     "note",
                     f"references.{name}.{metric}",
-                    f"{name} reaches {metric} {shown(mean)} where the reference says {shown(expected)}",
+                    f"{name} reaches {metric} {shown(mean)} where the reference says "
+                    + (shown(expected) if low == high else f"{shown(low)} to {shown(high)}"),
                     remedy="compare definitions (split, window, tokenizer) and settings before comparing numbers",
                     evidence={"reference": expected, "ours": values},
                     subjects=(name,),

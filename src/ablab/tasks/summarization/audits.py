@@ -245,7 +245,7 @@ def outputs_fit(view: AuditView) -> Iterable[Finding]:
 def decoding_differs(view: AuditView) -> Iterable[Finding]:
     """Warnings: arms of a comparison that decode differently, where decoding is not the factor under test."""
     for index, comparison in view.comparisons():
-        if any("decoding" in path for path in comparison.factor):
+        if any(_is_of_decoding(path, view.arms(comparison)) for path in comparison.factor):
             continue
         used: dict[str, list[str]] = {}
         for arm in view.arms(comparison):
@@ -265,6 +265,14 @@ def decoding_differs(view: AuditView) -> Iterable[Finding]:
                 subjects=tuple(name for names in used.values() for name in names),
                 comparison=comparison,
             )
+
+
+def _is_of_decoding(path: str, arms: Iterable[Experiment]) -> bool:
+    """Return whether a factor is about decoding: settings of one, or the sweep that chooses one."""
+    if "decoding" in path:
+        return True
+    sweeps = {stage.name for arm in arms for stage in arm.stages if isinstance(stage.parameters, DecodeSweep)}
+    return any(path == f"pipeline.{name}" or path.startswith(f"pipeline.{name}.") for name in sweeps)
 
 
 def _decoding(arm: Experiment, stage: Stage) -> str:
