@@ -114,10 +114,12 @@ def _latex_cells(table: ResultTable, row: Row) -> Iterator[str]:
     for place, entry in enumerate(row.entries):
         yield "---" if entry is None else _latex_entry(entry)
         if table.has_references(place):
-            yield ", ".join(
-                f"${{{each.text(lambda value: _exponent(figure(value)))}}}^{{{_letter(table.sources.index(each.source))}}}$"
-                for each in row.references[place]
-            )
+            yield ", ".join(_latex_reference(each, table.sources) for each in row.references[place])
+
+
+def _latex_reference(reference: Reference, sources: Sequence[str]) -> str:
+    number = reference.text(lambda value: _exponent(figure(value)))
+    return f"${{{number}}}^{{{_letter(sources.index(reference.source))}}}$"
 
 
 def _latex_entry(entry: Entry) -> str:
