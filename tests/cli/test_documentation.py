@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from ablab.cli.main import app
+from ablab.cli.overview import GROUPS
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -44,3 +45,8 @@ def test_options_told_in_the_text_exist_somewhere() -> None:
     told = set(re.findall(r"`(--[a-z-]+)", PAGE.read_text()))
     known = {option for command in EVERY.values() for parameter in command.params for option in parameter.opts}
     assert told - known - {"--help"} == set()
+
+
+def test_the_overview_lists_every_command_once() -> None:
+    listed = [name for commands in GROUPS.values() for name in commands]
+    assert sorted(listed) == sorted(COMMANDS)

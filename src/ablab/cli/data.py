@@ -41,7 +41,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="data", help="Describe, compare, filter and balance data files of millions of rows.")
 
 
-@app.command("describe")
+@app.command("describe", short_help="every row: schema, gaps, lengths, duplicates")
 def describe(
     files: FilesArgument,
     fields: FieldOption = None,
@@ -55,7 +55,7 @@ def describe(
         _show(answer, plots, as_json=as_json)
 
 
-@app.command("compare")
+@app.command("compare", short_help="two sets beside each other")
 def compare(
     first: Annotated[str, typer.Argument(help="File of the first set (the original).")],
     second: Annotated[str, typer.Argument(help="File of the second set (what was made of it).")],
@@ -79,7 +79,7 @@ def compare(
         _show(answer, plots, as_json=as_json)
 
 
-@app.command("filter")
+@app.command("filter", short_help="rows with text and image on both sides")
 def filter_rows(
     files: FilesArgument,
     output: OutputOption,
@@ -106,7 +106,7 @@ def filter_rows(
     _write("filter", parameters, output, processes, as_json=as_json)
 
 
-@app.command("balance")
+@app.command("balance", short_help="equal numbers from each stratum, seeded")
 def balance(
     files: FilesArgument,
     output: OutputOption,

@@ -38,12 +38,14 @@ from ablab.cli import (
     table,
     watch,
 )
+from ablab.cli.overview import Overview
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="ablab",
+    cls=Overview,
     help="Runs deep-learning ablation studies that can be believed: from one YAML file to a verdict.",
     no_args_is_help=True,
     add_completion=False,
