@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablab.models import products
-from ablab.models.loss import IGNORE, linear_cross_entropy, token_nats
+from ablab.models.loss import IGNORE, OwnRows, linear_cross_entropy, token_nats
 
 
 def problem(n: int = 37, c: int = 24, v: int = 101, *, ignored: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,6 +84,40 @@ def test_a_frozen_weight_or_hidden_gets_no_gradient() -> None:
     hidden, weight, targets = problem()
     linear_cross_entropy(hidden.detach(), weight, targets).backward()
     assert weight.grad is not None
+
+
+@pytest.mark.parametrize("rows", [4, None])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_rows_of_its_own_stand_in_place_of_the_weights(rows: int | None, frozen: bool) -> None:
+    hidden, weight, targets = problem()
+    tokens = torch.tensor([3, 50, 100])
+    targets[10:13] = tokens
+    own = torch.randn(3, weight.size(1), generator=torch.Generator().manual_seed(4), requires_grad=True)
+    if frozen:
+        weight = weight.detach()
+    logits = (hidden @ weight.T).index_copy(1, tokens, hidden @ own.T)
+    expected = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE)
+    leaves = (hidden, own) if frozen else (hidden, own, weight)
+    wanted = torch.autograd.grad(expected * 0.37, leaves)
+    found = linear_cross_entropy(hidden, weight, targets, rows=rows, own=OwnRows(tokens=tokens, rows=own))
+    gradients = torch.autograd.grad(found * 0.37, leaves)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for got, want in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("matrix_units", [True, False])
+def test_rows_of_its_own_stay_within_the_rounding_of_bf16(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "has_fast_bf16", lambda: matrix_units)
+    hidden, weight, targets = problem()
+    tokens, frozen = torch.tensor([0, 7]), weight.detach()
+    own = torch.randn(2, weight.size(1), generator=torch.Generator().manual_seed(4), requires_grad=True)
+    logits = (hidden @ frozen.T).index_copy(1, tokens, hidden @ own.T)
+    wanted = torch.autograd.grad(F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE), (hidden, own))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = linear_cross_entropy(hidden, frozen, targets, rows=8, own=OwnRows(tokens=tokens, rows=own))
+    for got, want in zip(torch.autograd.grad(found, (hidden, own)), wanted, strict=True):
+        assert float((got - want).norm() / want.norm()) < 0.02
 
 
 def test_a_second_backward_pass_is_refused() -> None:

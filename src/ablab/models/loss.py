@@ -8,6 +8,7 @@ backward pass.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,19 @@ CHUNK_ELEMENTS = 1 << 24
 def chunk_rows(vocabulary: int) -> int:
     """Return the tokens of a chunk for a vocabulary."""
     return max(CHUNK_ELEMENTS // vocabulary, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRows:
+    """Rows of the head that train in place of the frozen ones: those of tokens that were added to a vocabulary.
+
+    Args:
+        tokens: int64 (K,), their places among the rows of the head.
+        rows: (K, C).
+    """
+
+    tokens: Tensor
+    rows: Tensor
 
 
 def _padded(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -56,8 +70,9 @@ def _softmax(logits: Tensor, targets: Tensor, probabilities: Tensor) -> Tensor:
 class _Scratch:
     """Buffers of one chunk, reused by all chunks of a call: fresh pages cost more than the arithmetic on them."""
 
-    def __init__(self, rows: int, vocabulary: int, weight: Tensor) -> None:
+    def __init__(self, rows: int, vocabulary: int, weight: Tensor, own: OwnRows | None = None) -> None:
         device = weight.device
+        self.own = own
         self.product = torch.empty((rows, weight.size(0)), dtype=weight.dtype, device=device)
         narrow = weight.dtype != torch.float32 or weight.size(0) != vocabulary
         self.logits = torch.empty((rows, vocabulary), device=device) if narrow else self.product
@@ -70,13 +85,22 @@ class _Scratch:
         product = torch.mm(hidden, weight.T, out=self.product[:rows])
         if self.logits is not self.product:
             self.logits[:rows].copy_(product[:, : self.vocabulary])
+        if self.own is not None:
+            replaced = torch.mm(hidden, self.own.rows.T).to(self.logits.dtype)
+            self.logits[:rows].index_copy_(1, self.own.tokens, replaced)
         return self.logits[:rows], self.probabilities[:rows]
 
 
 def _accumulate(
-    probabilities: Tensor, targets: Tensor, hidden: Tensor, weight: Tensor, scratch: _Scratch, dweight: Tensor | None
+    probabilities: Tensor,
+    targets: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    scratch: _Scratch,
+    dweight: Tensor | None,
+    down: Tensor | None,
 ) -> Tensor:
-    """Turn the chunk's softmax into its gradient, add to the weight's gradient, return that of the hidden states."""
+    """Turn the chunk's softmax into its gradient, add to the gradients of weights, return that of the hidden states."""
     valid = (targets != IGNORE).unsqueeze(1)
     gradient = probabilities.scatter_add_(
         1, targets.clamp_min(0).unsqueeze(1), -torch.ones_like(valid, dtype=torch.float32)
@@ -89,48 +113,71 @@ def _accumulate(
         narrow[:, : scratch.vocabulary].copy_(gradient)
         narrow[:, scratch.vocabulary :] = 0
         gradient = narrow
+    through_own: Tensor | None = None
+    if scratch.own is not None:
+        of_own = gradient.index_select(1, scratch.own.tokens)
+        gradient.index_fill_(1, scratch.own.tokens, 0)
+        through_own = torch.mm(of_own, scratch.own.rows)
+        if down is not None:
+            down += torch.mm(of_own.T, hidden)
     if dweight is not None:
         if gradient.dtype == dweight.dtype:
             dweight.addmm_(gradient.T, hidden)
         else:
             dweight += torch.mm(gradient.T, hidden)[: dweight.size(0)]
-    return torch.mm(gradient, weight)
+    through = torch.mm(gradient, weight)
+    return through if through_own is None else through.add_(through_own)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     """Sum of nats; the gradients are made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        rows: int,
+        tokens: Tensor | None,
+        own: Tensor | None,
+    ) -> Tensor:
         dtype = product_dtype(hidden)
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        wants_own = own is not None and ctx.needs_input_grad[5]
         with torch.autocast(hidden.device.type, enabled=False):
             cast = _padded(weight, dtype)
-            scratch = _Scratch(min(rows, hidden.size(0)), weight.size(0), cast)
-            dhidden = torch.empty_like(hidden) if wants_hidden or wants_weight else None
+            replaced = None if own is None or tokens is None else OwnRows(tokens=tokens, rows=own.to(dtype))
+            scratch = _Scratch(min(rows, hidden.size(0)), weight.size(0), cast, replaced)
+            dhidden = torch.empty_like(hidden) if wants_hidden or wants_weight or wants_own else None
             dweight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+            down = torch.zeros_like(own, dtype=torch.float32) if own is not None and wants_own else None
             total = torch.zeros((), dtype=torch.float32, device=hidden.device)
             for start in range(0, hidden.size(0), rows):
                 part, chunk = hidden[start : start + rows].to(dtype), targets[start : start + rows]
                 logits, probabilities = scratch.compute(part, cast)
                 total += _softmax(logits, chunk, probabilities).sum()
                 if dhidden is not None:
-                    dhidden[start : start + rows] = _accumulate(probabilities, chunk, part, cast, scratch, dweight)
-        ctx.gradients = (dhidden if wants_hidden else None, dweight)
+                    dhidden[start : start + rows] = _accumulate(
+                        probabilities, chunk, part, cast, scratch, dweight, down
+                    )
+        ctx.gradients = (dhidden if wants_hidden else None, dweight, down)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, Tensor | None]:
         if ctx.gradients is None:
             raise RuntimeError("linear_cross_entropy keeps its gradients for one backward pass")
-        (dhidden, dweight), ctx.gradients = ctx.gradients, None
-        for gradient in (dhidden, dweight):
+        (dhidden, dweight, down), ctx.gradients = ctx.gradients, None
+        for gradient in (dhidden, dweight, down):
             if gradient is not None:
                 gradient.mul_(grads[0])
-        return dhidden, dweight, None, None
+        return dhidden, dweight, None, None, None, down
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, rows: int | None = None) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, rows: int | None = None, own: OwnRows | None = None
+) -> Tensor:
     """Return the summed cross-entropy, in nats, of softmax(hidden weightᵀ) at the targets.
 
     Args:
@@ -138,12 +185,14 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, row
         weight: (V, C), the output head.
         targets: int64 (N,); -100 is ignored.
         rows: tokens of a chunk; None chooses by the vocabulary.
+        own: rows of the head that stand in place of the weight's, which then have no gradient.
 
     Returns:
         fp32 scalar. It supports one backward pass and no second derivative.
     """
     rows = rows or chunk_rows(weight.size(0))
-    result: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows)  # type: ignore[no-untyped-call]
+    tokens, values = (None, None) if own is None else (own.tokens, own.rows)
+    result: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows, tokens, values)  # type: ignore[no-untyped-call]
     return result
 
 

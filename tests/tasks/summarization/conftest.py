@@ -17,6 +17,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bart": {"model_type": "bart", "width": 16, "layers": 1, "heads": 2, "feedforward": 16, "positions": 256},
     "mt5": {"model_type": "mt5", "width": 16, "layers": 1, "heads": 2, "feedforward": 16},
     "t5": {"model_type": "t5", "width": 16, "layers": 1, "heads": 2, "feedforward": 16},
+    "mbart": {"model_type": "mbart", "width": 16, "layers": 1, "heads": 2, "feedforward": 16, "positions": 256},
+    "t5-v1.1": {
+        "model_type": "t5",
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "feedforward": 16,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+    },
     "llama": {"model_type": "llama", "width": 16, "layers": 1, "heads": 2, "feedforward": 16, "positions": 256},
 }
 

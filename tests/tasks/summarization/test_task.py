@@ -18,12 +18,13 @@ from ablab.models.loss import IGNORE
 from ablab.models.parts import apply_trainability
 from ablab.tasks.summarization.config import Data, Model, Pretraining, TrainSummaries
 from ablab.tasks.summarization.config import Input as Shown
+from ablab.tasks.summarization.model import product_head
 from ablab.tasks.summarization.pairs import Pairs
 from ablab.tasks.summarization.task import Summarization, truncation
 from ablab.testing import check_task
 
 Make = Callable[..., Summarization]
-NAMES = ("bart", "mt5", "t5", "llama")
+NAMES = ("bart", "mbart", "mt5", "t5", "t5-v1.1", "llama")
 
 
 def first(code: Summarization, count: int = 5) -> Any:
@@ -43,6 +44,44 @@ def test_the_loss_is_that_of_transformers(make: Make, name: str) -> None:
     labels = batch["labels"] if name != "llama" else batch["labels"][:, 1:]
     known = labels != IGNORE
     assert int(mine.terms["right"]) == int((logits.argmax(-1)[known] == labels[known]).sum())
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("name", NAMES)
+def test_training_has_the_gradients_of_transformers_without_its_logits(
+    make: Make, name: str, mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New rows beside adapters too: the tags are taken for new ones, as those of a checkpoint are."""
+    monkeypatch.setattr("ablab.models.loss.CHUNK_ELEMENTS", 16 * 500)
+    code = make(name)
+    model: Any = code.model(seed=3).train()
+    model.ablab_new_tokens = tuple(code.vocabulary.tokenizer.convert_tokens_to_ids(["#Person1#", "#Person2#"]))
+    apply_trainability(model, {"all": Trainability(mode=mode, rank=2)}, seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.dim() > 1:
+                parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(1))
+    batch = first(code)
+    mine, theirs = code.losses(model, batch), model(**batch)
+    assert product_head(model) is not None and "right" not in mine.terms
+    torch.testing.assert_close(mine.total / mine.weight, theirs.loss)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert any("new_rows" in n for n in trained) == (mode == "lora")
+    wanted = torch.autograd.grad(theirs.loss * mine.weight, trained.values(), allow_unused=True)
+    found = torch.autograd.grad(mine.total, trained.values(), allow_unused=True)
+    for (n, parameter), want, got in zip(trained.items(), wanted, found, strict=True):
+        want, got = (torch.zeros_like(parameter) if each is None else each for each in (want, got))
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()) + 1e-6, msg=n)
+
+
+def test_logits_that_are_more_than_a_product_are_left_to_the_model(make: Make) -> None:
+    code = make("bart")
+    model: Any = code.model(seed=3).train()
+    model.final_logits_bias.normal_()
+    batch = first(code)
+    mine, theirs = code.losses(model, batch), model(**batch)
+    assert product_head(model) is None
+    torch.testing.assert_close(mine.total / mine.weight, theirs.loss)
 
 
 @pytest.mark.parametrize("name", ["bart", "llama"])

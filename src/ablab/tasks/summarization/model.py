@@ -16,13 +16,18 @@ from torch import Tensor, nn
 from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.data.dialogues import PreparedDialogues
+from ablab.models.heads import plain_head
 from ablab.models.hub import load_model, load_tokenizer
+from ablab.models.loss import OwnRows, linear_cross_entropy
 from ablab.models.source import set_source
-from ablab.models.vocabulary import grow_vocabulary
+from ablab.models.vocabulary import NewRows, grow_vocabulary
 from ablab.tasks.summarization.config import Model
 from ablab.tasks.summarization.families import FAMILIES, Family, dropout_entries, positions_of, translated
 from ablab.tasks.summarization.problems import check_accelerator
 from ablab.tasks.summarization.tokens import add_tags, open_trained
+
+#: Encoder-decoders whose logits are their head's product; T5 scales the states before the head.
+_PRODUCT_HEADS = frozenset({"bart", "mbart", "t5", "mt5", "umt5"})
 
 
 class Vocabulary:
@@ -166,12 +171,17 @@ class PickedHead:
 
     def __init__(self) -> None:
         self.mask: Tensor | None = None
+        self.keeps = False
+        self.states: Tensor | None = None
 
     def __call__(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Keep the hidden states (N, C) of the mask (B, T) out of (B, T, C)."""
+        """Keep the hidden states (N, C) of the mask (B, T) out of (B, T, C), for the head or instead of it."""
         if self.mask is None:
             return None
-        return (given[0][self.mask], *given[1:])
+        states = given[0][self.mask]
+        if self.keeps:
+            self.states, states = states, states[:0]
+        return (states, *given[1:])
 
     @classmethod
     def on(cls, model: nn.Module) -> PickedHead:
@@ -199,6 +209,51 @@ def target_logits(model: nn.Module, batch: Mapping[str, Tensor], mask: Tensor) -
     finally:
         hook.mask = None
     return logits
+
+
+def target_states(model: nn.Module, batch: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+    """Return the states (N, C) that the head is given at the places in `mask`; the head itself computes nothing."""
+    hook = PickedHead.on(model)
+    hook.mask, hook.keeps = mask, True
+    try:
+        model(**batch, use_cache=False)
+        states = hook.states
+    finally:
+        hook.mask, hook.keeps, hook.states = None, False, None
+    assert states is not None
+    return states
+
+
+def product_head(model: nn.Module) -> nn.Linear | None:
+    """Return the output head where logits are its product and nothing else; None where only the model can make them.
+
+    BART adds a bias to its logits; checkpoints keep it at zero, and one that does not is left to the model.
+    """
+    generating: Any = model
+    if generating.config.model_type not in _PRODUCT_HEADS:
+        found = plain_head(model)
+        return None if found is None or found.bias is not None else found
+    if not hasattr(model, "ablab_biased"):
+        # Asked once: an answer from a GPU is waited for.
+        bias = getattr(model, "final_logits_bias", None)
+        generating.ablab_biased = bias is not None and bool(bias.any())
+    head = generating.get_output_embeddings()
+    return head if type(head) is nn.Linear and head.bias is None and not generating.ablab_biased else None
+
+
+def target_loss(head: nn.Linear, states: Tensor, targets: Tensor, *, new: nn.Module | None) -> Tensor:
+    """Return the nats of targets (N,) after states (N, C) as a sum, without ever holding all logits.
+
+    Args:
+        head: of `product_head`.
+        states: of `target_states`.
+        targets: ids of tokens.
+        new: rows of new tokens that train while the head is frozen.
+    """
+    own = None
+    if isinstance(new, NewRows):
+        own = OwnRows(tokens=new.tokens, rows=new.embedding if new.head is None else new.head)
+    return linear_cross_entropy(states, head.weight, targets, own=own)
 
 
 def shifted_right(model: nn.Module, labels: Tensor, *, ignore: int) -> Tensor:

@@ -20,7 +20,7 @@ from ablab.contract.result import Outcome
 from ablab.contract.stages import Nothing
 from ablab.data.dialogues import PreparedDialogues
 from ablab.metrics.perplexity import perplexity
-from ablab.models.loss import IGNORE
+from ablab.models.loss import IGNORE, chunk_rows
 from ablab.store.layout import RunFolder
 from ablab.tasks.summarization import corpus as corpora
 from ablab.tasks.summarization.config import Data, DecodeSweep, Evaluate, Model, Pretraining, TrainSummaries
@@ -32,8 +32,11 @@ from ablab.tasks.summarization.model import (
     check_lengths,
     open_vocabulary,
     position_limit,
+    product_head,
     shifted_right,
     target_logits,
+    target_loss,
+    target_states,
 )
 from ablab.tasks.summarization.pairs import Pairs
 from ablab.tasks.summarization.pretraining import pretraining_rows
@@ -151,15 +154,32 @@ class Summarization:
         """Return the nats of the summary's tokens; in evaluation also how many of them were predicted."""
         inputs, mask, targets = self._places(model, batch)
         _check_precision(model, targets.device)
-        logits = target_logits(model, inputs, mask).float()
         weight = float(targets.numel())
+        smoothing = getattr(self._parameters, "label_smoothing", 0.0) if model.training else 0.0
+        head = None if smoothing else product_head(model)
+        if model.training and head is not None:
+            states = target_states(model, inputs, mask)
+            total = target_loss(head, states, targets, new=getattr(model, "new_rows", None))
+            return Losses(total=total, weight=weight)
         if model.training:
-            smoothing = getattr(self._parameters, "label_smoothing", 0.0)
+            logits = target_logits(model, inputs, mask).float()
             total = functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
             return Losses(total=total, weight=weight)
-        total = functional.cross_entropy(logits, targets, reduction="sum")
-        right = (logits.argmax(-1) == targets).sum()
+        total, right = self._judged(model, head, inputs, mask, targets)
         return Losses(total=total, weight=weight, terms={"right": right})
+
+    def _judged(
+        self, model: nn.Module, head: nn.Linear | None, inputs: dict[str, Tensor], mask: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the nats of the targets (N,) and how many of them were predicted."""
+        total, right = torch.zeros((), device=targets.device), torch.zeros((), device=targets.device)
+        made = target_logits(model, inputs, mask) if head is None else target_states(model, inputs, mask)
+        rows = max(len(targets), 1) if head is None else chunk_rows(head.weight.size(0))
+        for part, wanted in zip(made.split(rows), targets.split(rows), strict=True):
+            logits = (part if head is None else head(part)).float()
+            total = total + functional.cross_entropy(logits, wanted, reduction="sum")
+            right = right + (logits.argmax(-1) == wanted).sum()
+        return total, right
 
     def _places(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return what the model is given, the places (B, T) that predict a target, and the targets (N,)."""
