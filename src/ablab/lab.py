@@ -81,12 +81,12 @@ class Lab:
         """
         from ablab.audit.checks.prerequisites import references
         from ablab.audit.view import AuditView
-        from ablab.store.fetch import fetch
+        from ablab.store.fetch import fetch, write_checklist
         from ablab.store.hub import lock_path
 
         path = Path(self.study.path).resolve()
         found = references(AuditView(self.study))
-        return fetch(
+        items = fetch(
             found,
             lock=lock_path(path),
             study_folder=path.parent,
@@ -94,6 +94,8 @@ class Lab:
             expected=self.study.checklist,
             download=download,
         )
+        write_checklist(self.store.checklist(self.study.name, self.study.profile), items)
+        return items
 
     def check(self, *, probe: bool = False, say: Callable[[str], None] | None = None) -> list[Finding]:
         """Audit the study; with `probe`, first build each distinct configuration and run two steps of it."""
@@ -134,6 +136,9 @@ class Lab:
         tell = say or (lambda _: None)
         warn = to_log if chosen.detach else tell
         notifier = listener(self.study, history=path_of(self.study, self.store), say=warn)
+
+        if self.study.checklist and not self.store.checklist(self.study.name, self.study.profile).exists():
+            self.fetch(download=False)
 
         def replan() -> Plan:
             return self.plan(only=chosen.only, seeds=chosen.seeds)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [*(ROOT / "src/ablab/audit").rglob("*.py"), *(ROOT / "src/ablab/tasks").glob("**/audits.py")]
+SOURCES = [*(ROOT / "src/ablab/audit").rglob("*.py"), *(ROOT / "src/ablab/tasks").rglob("*.py")]
 
 
 def ids_in_source() -> set[str]:

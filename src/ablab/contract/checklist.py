@@ -37,9 +37,18 @@ class Expected(Strict):
     @field_validator("bytes", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        found = _SIZE.fullmatch(value.strip())
-        if found is None:
-            raise ValueError(f"{value!r} is no size; write a number of bytes, or 512 MB, 16.2 GB, 1.5 GiB")
-        return round(float(found[1]) * _UNITS[found[2].replace("k", "K")])
+        return bytes_of(value)
+
+
+def bytes_of(value: Any) -> Any:
+    """Return a size that is written with its unit (16.2 GB) in bytes; what is no text stays as it is.
+
+    Raises:
+        ValueError: a text that is no size.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f"{value!r} is no size; write a number of bytes, or 512 MB, 16.2 GB, 1.5 GiB")
+    return round(float(found[1]) * _UNITS[found[2].replace("k", "K")])

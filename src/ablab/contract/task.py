@@ -78,6 +78,7 @@ class StageSpec:
         check: complaints about (sections, parameters, stages it needs as the study names them; None: not known).
         yields: metric names it yields, by its parameters, instead of `metrics`; None means any name.
         code: "module:Class" of the compute-plane half for this kind, where it is another than the task's.
+        leaves: bytes of one checkpoint, or of what it writes, where the sections tell: disk of a run nobody has tried.
     """
 
     kind: str
@@ -101,6 +102,7 @@ class StageSpec:
     check: Callable[[Sections, Any, tuple[str, ...] | None], list[Complaint]] | None = None
     yields: Callable[[Any], tuple[str, ...] | None] | None = None
     code: str | None = None
+    leaves: Callable[[Sections, Any], int | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,8 @@ FINDINGS: Mapping[str, str] = {
     "learning-rates-mixed": mark("learning rates are mixed"),
     "little-supervised": mark("little is supervised"),
     "looks-differ": mark("looks at the validation set differ"),
+    "memory-exceeds-device": mark("more memory than the devices have"),
+    "memory-tight": mark("nearly all memory of the devices"),
     "metric-not-yielded": mark("no stage measures the metric"),
     "metric-on-training-data": mark("a metric on training data"),
     "missing-bundled": mark("bundled data is missing"),
@@ -140,6 +142,7 @@ FINDINGS: Mapping[str, str] = {
     "judge-missing": mark("judged benchmarks without a judge"),
     "labels-all-masked": mark("samples without supervised tokens"),
     "labels-all-open": mark("samples supervised throughout"),
+    "layer-beyond-model": mark("a layer the model does not have"),
     "last-layer-without-gradient": mark("last layer without gradient"),
     "loss-below-siblings": mark("a loss far below its siblings"),
     "merge-base-no-parent": mark("a merge base that is nobody's parent"),
@@ -151,6 +154,7 @@ FINDINGS: Mapping[str, str] = {
     "precision-auto-on-t5": mark("precision left open on a T5"),
     "precision-overflows": mark("a precision that overflows"),
     "repeated-positives": mark("repeated positives in a batch"),
+    "rotary-misfit": mark("2D-RoPE does not fit the heads"),
     "rouge-tokenizer-drops-text": mark("ROUGE drops most of the text"),
     "rouge-tokenizer-unknown": mark("what ROUGE drops is not known"),
     "rows-left-out": mark("damaged rows are left out"),
@@ -165,6 +169,7 @@ FINDINGS: Mapping[str, str] = {
     "train-query-in-test": mark("training queries in the test"),
     "trim-changes-nothing": mark("a trim that changes nothing"),
     "unlock-matches-nothing": mark("unlocking that matches nothing"),
+    "user-turns-supervised": mark("the user's words are supervised"),
 }
 
 

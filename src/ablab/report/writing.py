@@ -8,6 +8,7 @@ from pathlib import Path
 from ablab.report import markdown
 from ablab.report.document import Document, Section
 from ablab.report.sections import (
+    checklist,
     curves,
     data,
     environment,
@@ -44,6 +45,7 @@ SECTIONS: tuple[Callable[[View], Section], ...] = (
     timing.section,
     parameters.section,
     experiments.section,
+    checklist.section,
     data.section,
     plan.section,
     environment.section,

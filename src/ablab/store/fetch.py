@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ablab.contract.checklist import Expected
 from ablab.contract.failure import AblabError, DataError
 from ablab.contract.task import DataReference
-from ablab.store.files import read_json
+from ablab.store.files import read_json, write_json
 from ablab.store.fingerprint import bundled_fingerprint, bundled_folder, fingerprint
 from ablab.store.hub import cached_revision, extend_lock, hub_cache, is_offline, lock_name, read_lock
 from ablab.store.rows import count_rows
@@ -88,6 +89,12 @@ def fetch(
             item = _file(reference, Path(study_folder))
         found.append(_compared(item, entries[place]) if place in entries else item)
     return found
+
+
+def write_checklist(path: Path, items: Iterable[Item]) -> None:
+    """Write what was expected and found, for the report; beside it when it was looked at."""
+    rows = [{key: value for key, value in asdict(item).items() if key != "files"} | {"ok": item.ok} for item in items]
+    write_json(path, {"format": 1, "time": time.time(), "items": rows})
 
 
 def _kind(reference: DataReference) -> str:

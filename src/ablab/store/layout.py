@@ -289,6 +289,10 @@ class Store:
         """Return the folder of a study's plan, report and links for one profile; it need not exist."""
         return self.root / "studies" / safe_name(study) / safe_name(profile)
 
+    def checklist(self, study: str, profile: str) -> Path:
+        """Return the file that holds a study's models and data sets as expected and as found; it need not exist."""
+        return self.study_folder(study, profile) / "checklist.json"
+
     def link(self, study: str, profile: str, experiment: str, seed: int, stage: str, run: str) -> Path:
         """Point `by-name/<experiment>/seed-<n>/<stage>` of a study at a run by a relative link; return the link."""
         folder = self.study_folder(study, profile) / "by-name" / safe_name(experiment) / f"seed-{seed}"

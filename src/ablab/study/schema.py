@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from ablab.contract.base import Strict, setting
-from ablab.contract.checklist import Expected
+from ablab.contract.checklist import Expected, bytes_of
 from ablab.contract.task import StageSpec, TaskSpec
 
 Quantity = Literal["ratio", "difference", "value"]
@@ -133,6 +133,18 @@ class Retention(Strict):
     intermediate: bool = setting(False, "Keep weights of stages whose consumers are all done.")
 
 
+class Device(Strict):
+    """The devices a study is written for, so that what it needs is held against what they have."""
+
+    name: str = setting(..., "What it is called, for messages.", min_length=1)
+    memory: int = setting(..., "Memory of one device: bytes, or 40 GB, 80 GiB.", gt=0)
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _size(cls, value: Any) -> Any:
+        return bytes_of(value)
+
+
 class Compute(Strict):
     """How the study uses a machine; never part of a key."""
 
@@ -144,6 +156,13 @@ class Compute(Strict):
     slurm: dict[str, Any] = setting(default_factory=dict, description="Parameters for submitit.")
     cooldown: float = setting(0.0, "Seconds between runs on a device.", ge=0)
     rehearse: bool = setting(True, "Rehearse each distinct configuration before the first long run.")
+    device: Device | None = setting(
+        None, "Devices it is written for: the audit holds the memory that training needs against theirs."
+    )
+    device_days: float | None = setting(
+        None, "Days of one device that its author counted with nothing shared; the plan says what sharing saves of it.",
+        gt=0,
+    )  # fmt: skip
 
 
 class Notify(Strict):

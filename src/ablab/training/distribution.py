@@ -8,6 +8,7 @@ process up to the order of addition. Rank 0 alone writes files.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor
 
 #: Bytes of gradients that travel together: few messages, and the first leaves while others are being packed.
 BUCKET_BYTES = 25 << 20
+#: Buckets that travel at once: all of them would be a second copy of the gradients.
+IN_FLIGHT = 4
 
 
 def rank() -> int:
@@ -78,11 +81,14 @@ class World:
         """Replace each gradient by its sum over all processes; a parameter unused here counts as zero."""
         if self.size == 1:
             return
-        waiting = [(_pack(bucket), bucket) for bucket in _buckets(parameters)]
-        handles = [dist.all_reduce(flat, async_op=True) for flat, _ in waiting]
-        for handle, (flat, bucket) in zip(handles, waiting, strict=True):
-            handle.wait()
-            _unpack(flat, bucket)
+        waiting: deque[tuple[Any, Tensor, list[Tensor]]] = deque()
+        for bucket in _buckets(parameters):
+            flat = _pack(bucket)
+            waiting.append((dist.all_reduce(flat, async_op=True), flat, bucket))
+            if len(waiting) > IN_FLIGHT:
+                _receive(*waiting.popleft())
+        while waiting:
+            _receive(*waiting.popleft())
 
 
 def _buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
@@ -101,6 +107,11 @@ def _buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 def _pack(bucket: Sequence[Tensor]) -> Tensor:
     return torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in bucket])
+
+
+def _receive(handle: Any, flat: Tensor, bucket: Sequence[Tensor]) -> None:
+    handle.wait()
+    _unpack(flat, bucket)
 
 
 def _unpack(flat: Tensor, bucket: Sequence[Tensor]) -> None:

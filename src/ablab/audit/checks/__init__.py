@@ -15,6 +15,7 @@ from ablab.audit.checks import (
     experts,
     isolation,
     machine,
+    memory,
     merging,
     parameters,
     power,
@@ -49,5 +50,6 @@ CHECKS = (
     *merging.CHECKS,
     *experts.CHECKS,
     *machine.CHECKS,
+    *memory.CHECKS,
     *environment.CHECKS,
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ablab.audit.findings import finding, listed, not_checked
+from ablab.audit.training import lineage
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.base import Strict
 from ablab.contract.experts import ExpertSettings
@@ -27,21 +29,33 @@ def _experts(view: AuditView) -> Iterator[tuple[Experiment, Stage, ExpertSetting
                 break
 
 
-def layers_of(holder: Strict) -> int | None:
+def layers_of(view: AuditView, experiment: Experiment, holder: Strict) -> int | None:
     """Return the decoder layers of the model that a block names, where its configuration stands in the study."""
     for name in type(holder).model_fields:
         reference = getattr(holder, name)
-        if isinstance(reference, ModelReference) and reference.config is not None:
+        if isinstance(reference, ModelReference):
+            config = _configuration(view, experiment, reference)
             for key in _LAYERS:
-                if isinstance(reference.config.get(key), int):
-                    return int(reference.config[key])
+                if isinstance(config.get(key), int):
+                    return int(config[key])
     return None
+
+
+def _configuration(view: AuditView, experiment: Experiment, reference: ModelReference) -> Mapping[str, Any]:
+    """Return a model's configuration: its own, or that of the stage that builds it."""
+    if reference.config is not None or reference.stage is None:
+        return reference.config or {}
+    for owner, stage in lineage(view.study, experiment):
+        if reference.stage in (stage.name, f"{owner}.{stage.name}"):
+            found = getattr(stage.parameters, "architecture", None)
+            return found if isinstance(found, Mapping) else {}
+    return {}
 
 
 def layer_beyond(view: AuditView) -> Iterable[Finding]:
     """Errors: experts in a layer that the decoder does not have."""
     for experiment, stage, settings, holder in _experts(view):
-        count = layers_of(holder)
+        count = layers_of(view, experiment, holder)
         if count is None:
             measured = view.fact(experiment.name, "experts.layers")
             count = None if measured is None else int(measured.value)

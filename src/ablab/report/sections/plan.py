@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablab.contract.units import duration, size
+from ablab.contract.units import duration, percent, size
+from ablab.plan.describe import DAY
 from ablab.report.document import Block, Bullets, Cell, Folded, Section, Text, table, without_empty
 from ablab.report.gates import gates
 from ablab.report.sections.next_steps import shortened
@@ -32,6 +33,7 @@ def section(view: View) -> Section:
         saved = (plan.seconds_without_sharing or 0.0) - plan.seconds_left
         if saved >= 1:
             items.append(t("sharing runs between arms saves {time}", time=duration(saved)))
+            items += _device_days(view)
     if plan.unknown:
         items.append(t.n("{n} run of unknown length", "{n} runs of unknown length", plan.unknown))
     if plan.critical_path and plan.critical_seconds:
@@ -47,6 +49,25 @@ def section(view: View) -> Section:
     if plan.runs:
         blocks.append(Folded(title=t("Every run, its length and what it waits for"), blocks=tuple(_runs(view))))
     return Section(id="plan", title=t("Plan"), blocks=tuple(blocks))
+
+
+def _device_days(view: View) -> list[str]:
+    """Return what sharing saves in days of a device, beside what the study's author counted."""
+    t, plan, counted = view.t, view.plan, view.study.compute.device_days
+    whole, spent = plan.device_seconds_without_sharing, plan.device_seconds
+    if counted is None or not whole or spent is None:
+        return []
+    share = 1 - spent / whole
+    told = t(
+        "in device-days that is {saved} of {whole} ({share}); of the {counted} that the study counts with nothing "
+        "shared, {part}",
+        saved=t.count(round((whole - spent) / DAY)),
+        whole=t.count(round(whole / DAY)),
+        share=percent(share),
+        counted=t.count(round(counted)),
+        part=t.count(round(share * counted)),
+    )
+    return [told]
 
 
 def _runs(view: View) -> list[Block]:

@@ -8,33 +8,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ablab.audit.findings import finding, listed, place, shown
 from ablab.audit.training import lineage
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
-from ablab.contract.models import ModelReference
 from ablab.study.differences import covers
-from ablab.study.schema import Experiment, Stage, Study
+from ablab.study.schema import Experiment, Study
 from ablab.tasks.vision_language.benchmarks.audits import AUDITS as OF_BENCHMARKS
 from ablab.tasks.vision_language.config import Model, Phase
+from ablab.tasks.vision_language.structure.audits import AUDITS as OF_STRUCTURE
+from ablab.tasks.vision_language.structure.audits import DERIVED, At, architecture_of, depth_of, phases
 
-#: Layers of towers and language models of the hub that studies name; for others a rehearsal tells.
-LAYERS = {
-    "openai/clip-vit-large-patch14": 24,
-    "openai/clip-vit-large-patch14-336": 24,
-    "openai/clip-vit-base-patch16": 12,
-    "google/siglip-so400m-patch14-384": 27,
-    "google/siglip-base-patch16-224": 12,
-    "google/siglip2-so400m-patch14-384": 27,
-    "facebook/dinov2-large": 24,
-    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 22,
-    "stabilityai/stablelm-2-zephyr-1_6b": 24,
-    "microsoft/phi-2": 32,
-    "openbmb/MiniCPM-2B-dpo-bf16": 40,
-}
 #: Matrices of a layer by architecture, as LoRA names them.
 _LLAMA = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
 MATRICES: dict[str, frozenset[str]] = {
@@ -55,60 +41,12 @@ FAR_BELOW = 0.6
 TRUNCATED = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class At:
-    """A phase of an arm, with its model section."""
-
-    arm: Experiment
-    stage: Stage
-    phase: Phase
-    model: Model
-
-    @property
-    def where(self) -> str:
-        """Its place in the study file."""
-        return stage_place(self.arm, self.stage)
-
-
-def phases(study: Study, *, planned: bool = False) -> Iterator[At]:
-    """Yield the phases that arms hold themselves."""
-    for arm in study.experiments.values():
-        if arm.planned and not planned:
-            continue
-        for stage in arm.stages:
-            model = stage.sections.get("model")
-            if isinstance(stage.parameters, Phase) and isinstance(model, Model):
-                yield At(arm, stage, stage.parameters, model)
-
-
-def depth_of(study: Study, arm: Experiment, reference: ModelReference) -> int | None:
-    """Return the layers of a model: of its configuration, of the stage that builds it, of a known name; else None."""
-    config = architecture_of(study, arm, reference)
-    if config is not None:
-        value = config.get("num_hidden_layers")
-        return value if isinstance(value, int) else None
-    return LAYERS.get(reference.name or "")
-
-
-def architecture_of(study: Study, arm: Experiment, reference: ModelReference) -> Mapping[str, Any] | None:
-    """Return a model's configuration where the study writes it, itself or in the stage that builds the model."""
-    if reference.config is not None:
-        return reference.config
-    if reference.stage is None:
-        return None
-    for owner, stage in lineage(study, arm):
-        if reference.stage in (stage.name, f"{owner}.{stage.name}"):
-            found = getattr(stage.parameters, "architecture", None)
-            return found if isinstance(found, Mapping) else None
-    return None
-
-
 def unlocks_nothing(view: AuditView) -> Iterable[Finding]:
     """Errors: layers are unlocked that the tower does not run; notes: its last layers get no gradient."""
     unread: dict[tuple[int, int, int], list[At]] = {}
     for at in phases(view.study, planned=True):
         tower = at.phase.parts.get("tower")
-        depth = depth_of(view.study, at.arm, at.model.tower)
+        depth = depth_of(view.study, at.arm, at.model, "tower")
         if tower is None or depth is None:
             continue
         layer = at.model.feature_layer
@@ -149,7 +87,7 @@ def adapter_targets(view: AuditView) -> Iterable[Finding]:
         llm = at.phase.parts.get("llm")
         if llm is None or not llm.adapts:
             continue
-        config = architecture_of(view.study, at.arm, at.model.llm)
+        config = architecture_of(view.study, at.arm, at.model, "llm")
         kind = str(config.get("model_type")) if config is not None else _TYPES.get(at.model.llm.name or "")
         known = MATRICES.get(kind or "")
         absent = [name for name in llm.targets or () if known is not None and name not in known | _GROUPS]
@@ -169,7 +107,7 @@ def adapter_targets(view: AuditView) -> Iterable[Finding]:
 
 
 def _some_layers(view: AuditView, at: At) -> Iterator[Finding]:
-    llm, depth = at.phase.parts["llm"], depth_of(view.study, at.arm, at.model.llm)
+    llm, depth = at.phase.parts["llm"], depth_of(view.study, at.arm, at.model, "llm")
     row = next((row for row in _table(view, at) if row.get("part") == "llm"), None)
     adapted = None if row is None else row.get("adapted")
     spread = depth - (llm.from_layer or 0) if depth is not None else None
@@ -240,6 +178,20 @@ def _unsupervised(view: AuditView, at: At, facts: Mapping[str, Any], looked: int
             f"{none} of {looked} samples of {at.arm.name} have no supervised token in {at.stage.name}",
             remedy="raise data.max_length, or look at the batch with a template that fits the tokenizer",
             evidence={"samples": none, "looked at": looked, "batch": facts.get("batch.text", "")},
+            subjects=(at.arm.name,),
+        )
+    spoken = facts.get("supervised.user") or 0
+    if spoken:
+        yield finding(
+            view,
+            "user-turns-supervised",
+            "error" if at.phase.supervise == "answers" else "warning",
+            at.where,
+            f"{spoken} of {looked} samples of {at.arm.name} have words of the user among the targets of {at.stage.name}"
+            + (", as supervise: all asks" if at.phase.supervise == "all" else ""),
+            remedy="supervise answers alone, with a template that tells the user's words from the assistant's in every "
+            "turn, not only in the first",
+            evidence={"samples": spoken, "looked at": looked, "batch": facts.get("batch.text", "")},
             subjects=(at.arm.name,),
         )
     if everything and at.phase.supervise == "answers":
@@ -413,6 +365,8 @@ def template_differs(view: AuditView) -> Iterable[Finding]:
             )
 
 
+__all__ = ["AUDITS", "DERIVED"]
+
 AUDITS = (
     unlocks_nothing,
     adapter_targets,
@@ -422,5 +376,6 @@ AUDITS = (
     loss_below_siblings,
     frozen_random,
     template_differs,
+    *OF_STRUCTURE,
     *OF_BENCHMARKS,
 )

@@ -560,4 +560,17 @@ SPEC = TaskSpec(
     ),
     audits=f"{_TASK}.audits:AUDITS",
     code=f"{_TASK}.task:VisionLanguage",
+    preload=(
+        f"{_TASK}.task",
+        f"{_TASK}.stages",
+        f"{_TASK}.backbones",
+        f"{_TASK}.evaluation",
+        "ablab.worker.stages.merge",
+        "transformers.models.llama.modeling_llama",
+        "transformers.models.clip.modeling_clip",
+        "transformers.models.siglip.modeling_siglip",
+        "transformers.generation.utils",
+        "transformers.tokenization_utils_tokenizers",
+        "peft",
+    ),
 )

@@ -1,0 +1,169 @@
+"""Audits of what the sections of a vision-language study build, and what they derive of its size; no torch.
+
+Layers that a model does not have, and heads that 2D-RoPE does not fit, are named before anything is loaded; how much
+memory training takes is told to the general audit (`ablab.audit.checks.memory`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ablab.audit.findings import finding, listed
+from ablab.audit.training import lineage
+from ablab.audit.view import AuditView, stage_place
+from ablab.contract.finding import Finding
+from ablab.contract.models import ModelReference
+from ablab.study.schema import Experiment, Stage, Study
+from ablab.tasks.vision_language.config import Data, Model, Phase
+from ablab.tasks.vision_language.sizes import DECODERS, TOWERS, architecture, memory
+
+#: Layers of towers and language models of the hub that studies name, beyond those whose sizes are known; for others a
+#: rehearsal tells.
+LAYERS = {
+    "openai/clip-vit-large-patch14": 24,
+    "openai/clip-vit-large-patch14-336": 24,
+    "openai/clip-vit-base-patch16": 12,
+    "google/siglip-so400m-patch14-384": 27,
+    "google/siglip-base-patch16-224": 12,
+    "google/siglip2-so400m-patch14-384": 27,
+    "facebook/dinov2-large": 24,
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 22,
+    "stabilityai/stablelm-2-zephyr-1_6b": 24,
+    "microsoft/phi-2": 32,
+    "openbmb/MiniCPM-2B-dpo-bf16": 40,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A phase of an arm, with its model section."""
+
+    arm: Experiment
+    stage: Stage
+    phase: Phase
+    model: Model
+
+    @property
+    def where(self) -> str:
+        """Its place in the study file."""
+        return stage_place(self.arm, self.stage)
+
+
+def phases(study: Study, *, planned: bool = False) -> Iterator[At]:
+    """Yield the phases that arms hold themselves."""
+    for arm in study.experiments.values():
+        if arm.planned and not planned:
+            continue
+        for stage in arm.stages:
+            model = stage.sections.get("model")
+            if isinstance(stage.parameters, Phase) and isinstance(model, Model):
+                yield At(arm, stage, stage.parameters, model)
+
+
+def depth_of(study: Study, arm: Experiment, model: Model, part: Literal["llm", "tower"]) -> int | None:
+    """Return the layers of a part: of its architecture, or of a known name; else None."""
+    config = architecture_of(study, arm, model, part)
+    if config is not None:
+        value = config.get("num_hidden_layers")
+        return value if isinstance(value, int) else None
+    return LAYERS.get(getattr(model, part).name or "")
+
+
+def architecture_of(
+    study: Study, arm: Experiment, model: Model, part: Literal["llm", "tower"]
+) -> Mapping[str, Any] | None:
+    """Return a part's configuration: the study's, that of the stage that builds it, or one known by name."""
+    reference: ModelReference = getattr(model, part)
+    if reference.stage is None:
+        return architecture(reference, DECODERS if part == "llm" else TOWERS)
+    for owner, stage in lineage(study, arm):
+        if reference.stage in (stage.name, f"{owner}.{stage.name}"):
+            found = getattr(stage.parameters, "architecture", None)
+            return found if isinstance(found, Mapping) else None
+    return None
+
+
+def rotary_misfit(view: AuditView) -> Iterable[Finding]:
+    """Errors: 2D-RoPE for heads whose dimensions cannot be shared by two axes of pairs."""
+    seen: set[tuple[str, int]] = set()
+    for at in phases(view.study, planned=True):
+        config = architecture_of(view.study, at.arm, at.model, "tower") if at.model.rotary_2d else None
+        heads = None if config is None else config.get("num_attention_heads")
+        if config is None or not heads or (at.arm.name, heads) in seen:
+            continue
+        seen.add((at.arm.name, heads))
+        dimensions = config.get("head_dim") or config["hidden_size"] // heads
+        if dimensions % 4 == 0:
+            continue
+        yield finding(
+            view,
+            "rotary-misfit",
+            "error",
+            f"experiments.{at.arm.name}.model.rotary_2d",
+            f"the tower of {at.arm.name} has heads of {dimensions} dimensions, and 2D-RoPE turns pairs of dimensions "
+            "for two axes: they have to divide by 4",
+            remedy="choose a tower whose heads do, or leave rotary_2d out",
+            evidence={"dimensions": dimensions, "heads": heads},
+            subjects=(at.arm.name,),
+        )
+
+
+def layers_beyond(view: AuditView) -> Iterable[Finding]:
+    """Errors: layers that are read, or before which tokens are dropped, and that the model does not have."""
+    seen: set[tuple[str, str]] = set()
+    for at in phases(view.study, planned=True):
+        for field, part, layers, first, last in _named(view, at):
+            wrong = [layer for layer in layers if not first <= layer <= last]
+            if not wrong or (at.arm.name, field) in seen:
+                continue
+            seen.add((at.arm.name, field))
+            yield finding(
+                view,
+                "layer-beyond-model",
+                "error",
+                f"experiments.{at.arm.name}.model.{field}",
+                f"{at.arm.name} names layer {listed([str(layer) for layer in wrong])} in {field}, and its {part} takes "
+                f"{first} to {last}",
+                remedy=f"choose layers from {first} to {last}",
+                evidence={"layers": list(layers), "last": last},
+                subjects=(at.arm.name,),
+            )
+
+
+def _named(view: AuditView, at: At) -> Iterator[tuple[str, str, tuple[int, ...], int, int]]:
+    """Yield (field, part, layers, first, last) of every setting of an arm that names layers."""
+    tower, decoder = (depth_of(view.study, at.arm, at.model, part) for part in ("tower", "llm"))
+    if tower is not None and at.model.pyramid is not None:
+        yield "pyramid.layers", "tower", at.model.pyramid.layers, 1, tower
+    if tower is not None and at.model.pyramid is None:
+        yield "feature_layer", "tower", (at.model.feature_layer,), -tower - 1, tower
+    if decoder is not None and at.model.language_drop is not None:
+        yield "language_drop.before", "language model", at.model.language_drop.before, 1, decoder - 1
+
+
+def memory_of(arm: Experiment) -> Mapping[str, Mapping[str, int]]:
+    """Return the bytes that each phase of an arm holds on a device, by what holds them; unknown ones are left out."""
+    found = {}
+    for stage in arm.stages:
+        model, data = stage.sections.get("model"), stage.sections.get("data")
+        if isinstance(stage.parameters, Phase) and isinstance(model, Model) and isinstance(data, Data):
+            told = memory(model, data, stage.parameters)
+            if told is not None:
+                found[stage.name] = told.items
+    return found
+
+
+def decoder_layers(arm: Experiment) -> int | None:
+    """Return the layers of an arm's decoder where its configuration or name tells."""
+    for stage in arm.stages:
+        model = stage.sections.get("model")
+        config = architecture(model.llm, DECODERS) if isinstance(model, Model) else None
+        if config is not None:
+            return int(config["num_hidden_layers"])
+    return None
+
+
+AUDITS = (rotary_misfit, layers_beyond)
+DERIVED: Mapping[str, Callable[[Experiment], Any]] = {"memory.forecast": memory_of, "experts.layers": decoder_layers}
