@@ -18,8 +18,9 @@ from ablab.contract.outlets import Ask, Exported
 from ablab.contract.result import Evaluation, Outcome
 from ablab.contract.stages import Nothing
 from ablab.contract.training import Trainability
+from ablab.data.conversations import Conversation
 from ablab.data.images import Framing
-from ablab.data.templates import IGNORE, Encoder
+from ablab.data.templates import IGNORE, Encoded, Encoder
 from ablab.data.tiling import Tiling
 from ablab.models.connectors.pyramid import PyramidConnector
 from ablab.models.experts import auxiliary_gradient, fill_expert, note_use, train_experts_only, use_of_experts
@@ -33,6 +34,7 @@ from ablab.tasks.vision_language.features import FOLDER as FEATURES
 from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
 from ablab.tasks.vision_language.sets import Mixture, open_sets, phase_mixture, prepared_artifacts, reachable
+from ablab.tasks.vision_language.supervision import user_supervised
 from ablab.training.inherit import continue_from, take_part
 from ablab.training.task import Batch, Losses
 
@@ -277,7 +279,8 @@ class VisionLanguage:
     def facts(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         """Return what is supervised, what truncation takes and how much is padding, of the first samples."""
         data = self.data("train")
-        looked = [data.encoder.encode(rows.conversation(row)) for rows, row in map(data.mixture.place, _first(data))]
+        said = [rows.conversation(row) for rows, row in map(data.mixture.place, _first(data))]
+        looked = [data.encoder.encode(one) for one in said]
         supervised = [one.targets for one in looked]
         first = batch["samples"][0].encoded
         wanted = [i for i in first.labels.tolist() if i != IGNORE]
@@ -287,6 +290,7 @@ class VisionLanguage:
             "supervised.share": sum(supervised) / max(1, sum(map(len, looked))),
             "supervised.none": sum(count == 0 for count in supervised),
             "supervised.all": sum(count >= len(one) - 1 for count, one in zip(supervised, looked, strict=True)),
+            "supervised.user": sum(map(self._user_supervised, looked, said)),
             "supervised.preview": self.assembly.tokenizer.decode(wanted)[:_PREVIEW],
             "samples.looked": len(looked),
             "truncated.samples": len(lost),
@@ -298,6 +302,16 @@ class VisionLanguage:
             **self._expert_facts(model),
             **{f"skipped.{one.name}": one.skipped for one in data.mixture.sets if one.skipped},
         }
+
+    def _user_supervised(self, encoded: Encoded, conversation: Conversation) -> bool:
+        ids, labels = encoded.ids.tolist(), encoded.labels.tolist()
+        if isinstance(self.parameters, Phase) and self.parameters.supervise == "all":
+            labels = [IGNORE if token == self.assembly.image_token else token for token in ids]
+
+        def decode(span: list[int]) -> str:
+            return str(self.assembly.tokenizer.decode(span, skip_special_tokens=True))
+
+        return user_supervised(ids, labels, conversation, decode)
 
     def _expert_facts(self, model: nn.Module) -> dict[str, Any]:
         assert isinstance(model, VisionLanguageModel)
