@@ -16,6 +16,20 @@ _PLAIN = frozenset({
 })  # fmt: skip
 
 
+def divided_head(llm: Any) -> tuple[nn.Linear, float] | None:
+    """Return the head of a causal model and what its product is divided by (1 but for Granite and MiniCPM), else None.
+
+    None is a model whose logits are something else than that.
+    """
+    plain = plain_head(llm)
+    if plain is not None:
+        return plain, 1.0
+    head = llm.get_output_embeddings()
+    if llm.config.model_type == "granite" and type(head) is nn.Linear:
+        return head, float(llm.config.logits_scaling)
+    return None
+
+
 def plain_head(llm: Any) -> nn.Linear | None:
     """Return the head of a causal model of transformers where logits are its product, else None."""
     head, config = llm.get_output_embeddings(), llm.config

@@ -22,6 +22,7 @@ from ablab.contract.seeds import stream_seed
 from ablab.models.experts import ENTRY as EXPERTS
 from ablab.models.experts import restore_experts
 from ablab.models.internvl import is_internvl, load_connector, load_decoder, load_tower
+from ablab.models.minicpm import is_minicpm, minicpm_config
 from ablab.models.source import set_source
 from ablab.models.vision.rotary2d import restore_rotary_2d
 from ablab.store.hub import lock_name
@@ -194,18 +195,24 @@ def load_image_processor(
 
 def load_config(reference: ModelReference | str, **options: Any) -> PreTrainedConfig:
     """Return the configuration of a model without its weights; options as `locate`."""
-    from transformers import AutoConfig
-
     if isinstance(reference, str):
         reference = ModelReference(name=reference)
     if reference.config is not None:
         return _config_of(reference.config)
     place = locate(reference, **options)
     with _explained(place, "configuration"):
-        found: PreTrainedConfig = AutoConfig.from_pretrained(
-            place.name, revision=place.revision, trust_remote_code=reference.trust_remote_code
-        )
-        return found
+        return _config_at(place, trusted=reference.trust_remote_code)
+
+
+def _config_at(place: Place, *, trusted: bool) -> PreTrainedConfig:
+    """Return the configuration that a folder or repository holds; of MiniCPM that of the class which computes it."""
+    from transformers import AutoConfig, PretrainedConfig
+
+    raw, _ = PretrainedConfig.get_config_dict(place.name, revision=place.revision)
+    if is_minicpm(raw):
+        return minicpm_config(raw)
+    found: PreTrainedConfig = AutoConfig.from_pretrained(place.name, revision=place.revision, trust_remote_code=trusted)
+    return found
 
 
 class Place:
@@ -297,14 +304,12 @@ def _config_of(config: Mapping[str, Any]) -> PreTrainedConfig:
 def _stored(
     place: Place, kind: Kind, *, config: Mapping[str, Any] | None, trusted: bool, options: Mapping[str, Any]
 ) -> PreTrainedModel:
-    from transformers import AutoConfig
-
     with _explained(place, "model"), _quiet():
         if kind in _PARTS and not config and (folder := _internvl(place)) is not None:
             part: PreTrainedModel = _PARTS[kind](folder, dtype=options["dtype"])
             return part
         shared = {"revision": place.revision, "trust_remote_code": trusted}
-        made = _section(AutoConfig.from_pretrained(place.name, **shared), kind)
+        made = _section(_config_at(place, trusted=trusted), kind)
         for entry, value in (config or {}).items():
             setattr(made, entry, value)
         if getattr(made, EXPERTS, None) is not None:
@@ -401,6 +406,12 @@ class _explained:
         if "trust_remote_code" in str(error):
             raise ConfigError(
                 f"{place.text} brings code of its own, which runs only when the study says trust_remote_code: true"
+            ) from error
+        if isinstance(error, ImportError):
+            raise DataError(
+                f"{place.text}: its {self._what} cannot be loaded here: {said}; where the repository brings code of "
+                "its own, that may be of another time than the transformers installed",
+                file=place.name,
             ) from error
         if isinstance(error, OSError | ValueError | KeyError | RuntimeError):
             raise DataError(

@@ -21,7 +21,7 @@ from ablab.models.attention_hooks import base_implementation
 from ablab.models.connectors import build_connector
 from ablab.models.connectors.pyramid import PyramidConnector
 from ablab.models.experts import auxiliary_losses, set_languages
-from ablab.models.heads import plain_head
+from ablab.models.heads import divided_head
 from ablab.models.hub import load_model
 from ablab.models.language_drop import LanguageDrop, attach_language_drop
 from ablab.models.loss import IGNORE, linear_cross_entropy
@@ -186,12 +186,13 @@ class VisionLanguageModel(nn.Module):
         return total
 
     def _nats(self, embedded: Tensor, given: Mapping[str, Any], kept: Tensor, targets: Tensor) -> Tensor:
-        head = plain_head(self.llm)
-        if head is None:
+        found = divided_head(self.llm)
+        if found is None:
             logits = self.llm(inputs_embeds=embedded, use_cache=False, **given).logits[:, :-1]
             return nn.functional.cross_entropy(logits[kept].float(), targets, reduction="sum")
         states = self.llm.get_decoder()(inputs_embeds=embedded, use_cache=False, **given).last_hidden_state
-        states, weight = states[:, :-1][kept], head.weight
+        head, divisor = found
+        states, weight = states[:, :-1][kept] / divisor, head.weight
         if head.bias is not None:  # Phi-2: one more input that is always one
             states = torch.cat([states, states.new_ones(states.size(0), 1)], dim=1)
             weight = torch.cat([weight, head.bias.unsqueeze(1)], dim=1)

@@ -16,6 +16,7 @@ from ablab.data.images import Aspect, Framing, normalise
 from ablab.data.templates import Encoder, template_of
 from ablab.models.experts import add_experts, set_languages
 from ablab.models.hub import load_config, load_connector_into, load_image_processor, load_tokenizer
+from ablab.models.minicpm import family_of
 from ablab.models.vision_language import VisionLanguageModel, build_vision_language
 from ablab.tasks.vision_language.batches import Rows
 from ablab.tasks.vision_language.config import Model
@@ -60,20 +61,21 @@ class Assembly:
         return int(found if found is not None else self.tokenizer.eos_token_id or 0)
 
     @cached_property
-    def configs(self) -> tuple[Any, Any]:
-        """Configurations of language model and tower."""
-        return load_config(self.section.llm, **self._places), load_config(self.section.tower, **self._places)
+    def llm_config(self) -> Any:
+        """Configuration of the language model."""
+        return load_config(self.section.llm, **self._places)
 
     @cached_property
     def tower_config(self) -> Any:
         """Configuration of the tower itself, out of a two-tower one where it is one."""
-        return getattr(self.configs[1], "vision_config", self.configs[1])
+        found = load_config(self.section.tower, **self._places)
+        return getattr(found, "vision_config", found)
 
     def encoder(self, template: str, *, max_length: int | None, system: str | None = None) -> Encoder:
         """Return conversations to tokens, by the language model's template or a named one."""
         return Encoder(
             self.tokenizer,
-            template_of(template, model_type=str(self.configs[0].model_type), system=system),
+            template_of(template, model_type=family_of(self.llm_config), system=system),
             image_token=self.image_token,
             image_tokens=self.image_tokens,
             max_length=max_length,
