@@ -78,6 +78,7 @@ def test_adapters_that_a_probe_found_on_some_layers_only(seeing: Callable[..., A
         ({"supervised.none": 64}, "labels-all-masked", "error"),
         ({"supervised.none": 2}, "labels-all-masked", "warning"),
         ({"supervised.all": 64}, "labels-all-open", "error"),
+        ({"supervised.user": 3}, "user-turns-supervised", "error"),
         ({"truncated.answers": 0.2, "truncated.samples": 9}, "answers-truncated", "warning"),
         ({"truncated.answers": 0.001, "truncated.samples": 1}, "answers-truncated", "note"),
         ({"skipped.captions": 3}, "rows-left-out", "note"),
@@ -87,7 +88,8 @@ def test_what_only_running_tells(seeing: Callable[..., Any], facts: dict[str, An
     found = seeing("{clip: 2}")
     sound = {"samples.looked": 64, "supervised.none": 0, "supervised.all": 0, "truncated.answers": 0.0}
     found.probe("B", sound, stage="finetune")
-    assert not {"labels-all-masked", "labels-all-open", "answers-truncated", "rows-left-out"} & ids(found)
+    silent = {"labels-all-masked", "labels-all-open", "answers-truncated", "rows-left-out", "user-turns-supervised"}
+    assert not silent & ids(found)
     found.probe("A", sound | facts, stage="finetune")
     (only,) = found.findings(id)
     assert only.severity == severity and only.subjects == ("A",)
@@ -139,6 +141,45 @@ def test_asking_in_another_template(bench: Callable[..., Any]) -> None:
     found = bench(HEAD + evaluate % "qwen2" + ARMS % "{}").findings("template-differs")
     assert {each.subjects for each in found} == {("A",), ("B",)}
     assert not bench(HEAD + evaluate % "auto" + ARMS % "{}").findings("template-differs")
+
+
+@pytest.mark.parametrize(("heads", "told"), [(16, False), (512, True), (1024, True)])
+def test_heads_that_rotary_positions_do_not_fit(bench: Callable[..., Any], heads: int, told: bool) -> None:
+    tower = f"    rotary_2d: true\n    tower: {{config: {{model_type: clip_vision_model, hidden_size: 1024, num_attention_heads: {heads}}}}}"  # noqa: E501 - as a study writes it
+    text = HEAD.replace("    tower: {name: openai/clip-vit-large-patch14-336}", tower)
+    found = bench(text + ARMS % "{clip: 2}").findings("rotary-misfit")
+    assert bool(found) is told and all(f"heads of {1024 // heads} dimensions" in each.message for each in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("pyramid: {layers: [8, 16, 24]}", None),
+        ("pyramid: {layers: [8, 16, 25]}", "names layer 25 in pyramid.layers, and its tower takes 1 to 24"),
+        ("pyramid: {layers: [0, 16, 24]}", "names layer 0 in pyramid.layers"),
+        ("feature_layer: -2", None),
+        ("feature_layer: 25", "names layer 25 in feature_layer"),
+        ("language_drop: {before: [8, 21]}", None),
+        (
+            "language_drop: {before: [8, 22]}",
+            "names layer 22 in language_drop.before, and its language model takes 1 to",
+        ),
+    ],
+)
+def test_layers_that_the_model_does_not_have(bench: Callable[..., Any], model: str, said: str | None) -> None:
+    text = HEAD.replace("    tower: {name", f"    {model}\n    tower: {{name").replace(
+        "mixture:", "packing: false, mixture:"
+    )
+    found = bench(text + ARMS % "{clip: 2}").findings("layer-beyond-model")
+    assert [said in each.message for each in found] == ([] if said is None else [True, True])
+
+
+def test_experts_in_a_decoder_that_a_name_or_a_stage_tells_of(bench: Callable[..., Any]) -> None:
+    experts = "    experts: {layers: [3, %d]}\n    tower: {name"
+    for layer, told in ((21, False), (22, True)):
+        found = bench(HEAD.replace("    tower: {name", experts % layer) + ARMS % "{clip: 2}")
+        messages = [each.message for each in found.findings("expert-layer-beyond-model")]
+        assert any("22 layers, 0 to 21" in message for message in messages) is told, messages
 
 
 def test_the_log_is_named_for_what_confounds_it() -> None:
