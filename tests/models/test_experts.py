@@ -141,8 +141,11 @@ def test_losses_are_their_definitions_and_reach_the_router() -> None:
     assert float(found["experts-z"]) == pytest.approx(
         0.003 * float(torch.logsumexp(scores, -1).square().mean()), rel=1e-5
     )
-    assert subject.auxiliary_gradient(model) > 0
-    sum(found.values()).backward()
+    loss = sum(found.values(), torch.zeros(()))
+    gradient = subject.auxiliary_gradient(model, loss)
+    loss.backward()
+    norms = [p.grad.norm() for p in layer.router.parameters() if p.grad is not None]
+    assert gradient == pytest.approx(float(torch.stack(norms).norm()), rel=1e-5)
     assert all(p.grad is not None and bool(p.grad.any()) for p in layer.router.parameters())
 
 
@@ -160,13 +163,19 @@ def test_frozen_routers_are_told_by_the_gradient() -> None:
     model = llama()
     add_experts(model, settings(), seed=1)
     train_once(model)
+    # Losses that are computed and never added train nothing, whatever their own gradient is.
+    likelihood = model(TOKENS).logits.square().mean()
+    assert subject.auxiliary_gradient(model, likelihood) == 0.0
+    train_once(model)
+    loss = sum(auxiliary_losses(model).values(), torch.zeros(()))
+    assert subject.auxiliary_gradient(model, likelihood.detach() + loss) > 0
     for _, layer in expert_layers(model):
         layer.router.requires_grad_(False)
-    assert subject.auxiliary_gradient(model) == 0.0
+    assert subject.auxiliary_gradient(model, loss) == 0.0
     silent = llama()
     add_experts(silent, settings(balance=0.0, z=0.0), seed=1)
     train_once(silent)
-    assert subject.auxiliary_gradient(silent) is None
+    assert subject.auxiliary_gradient(silent, torch.zeros(())) is None
 
 
 @pytest.mark.parametrize("routing", ["dense", "top-1", "top-2"])

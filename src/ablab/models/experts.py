@@ -135,19 +135,28 @@ def auxiliary_losses(model: nn.Module) -> dict[str, Tensor]:
     return {name: torch.stack(values).mean() for name, values in found.items()}
 
 
-def auxiliary_gradient(model: nn.Module) -> float | None:
-    """Return the norm of the auxiliary losses' gradient in the routers; 0 where they would train nothing.
+def auxiliary_gradient(model: nn.Module, loss: Tensor) -> float | None:
+    """Return the norm of the gradient that a loss has in the routers by way of the auxiliary losses.
 
-    None where no loss is asked for. To be called after a call in training mode.
+    0 where they are not in the loss, or train nothing; None where no auxiliary loss is asked for.
+
+    Args:
+        model: with experts, after a call in training mode.
+        loss: what is trained on, made of that call.
     """
     layers = [layer for _, layer in expert_layers(model)]
     if not any(layer.settings.balance or layer.settings.z for layer in layers):
         return None
-    total = sum(auxiliary_losses(model).values(), torch.zeros(()))
+    terms = [value for layer in layers for value in layer.auxiliary.values() if value.requires_grad]
     weights = [p for layer in layers for p in layer.router.parameters() if p.requires_grad]
-    if not isinstance(total, Tensor) or not total.requires_grad or not weights:
+    if not terms or not weights or not loss.requires_grad:
         return 0.0
-    gradients = torch.autograd.grad(total, weights, allow_unused=True, retain_graph=True)
+    # How much of each term is in the loss: nothing where it was computed and never added.
+    shares = torch.autograd.grad(loss, terms, allow_unused=True, retain_graph=True)
+    held = [share.detach() * term for share, term in zip(shares, terms, strict=True) if share is not None]
+    if not held:
+        return 0.0
+    gradients = torch.autograd.grad(torch.stack(held).sum(), weights, allow_unused=True, retain_graph=True)
     return float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
 
 

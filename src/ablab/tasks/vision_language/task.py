@@ -26,6 +26,7 @@ from ablab.models.connectors.pyramid import PyramidConnector
 from ablab.models.experts import auxiliary_gradient, fill_expert, note_use, train_experts_only, use_of_experts
 from ablab.models.layers import layers_of
 from ablab.models.vision_language import VisionLanguageModel
+from ablab.store.inputs import prepared_artifacts, reachable
 from ablab.store.layout import RunFolder
 from ablab.tasks.vision_language.assembly import Assembly
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
@@ -33,7 +34,7 @@ from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Pro
 from ablab.tasks.vision_language.features import FOLDER as FEATURES
 from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
-from ablab.tasks.vision_language.sets import Mixture, open_sets, phase_mixture, prepared_artifacts, reachable
+from ablab.tasks.vision_language.sets import Mixture, open_sets, phase_mixture
 from ablab.tasks.vision_language.supervision import user_supervised
 from ablab.training.inherit import continue_from, take_part
 from ablab.training.task import Batch, Losses
@@ -299,7 +300,7 @@ class VisionLanguage:
             "batch.text": _shown(self.assembly, first)[:_PREVIEW],
             "batch.padding": rows.packed.padding,
             "random.parts": self.assembly.random_parts(),
-            **self._expert_facts(model),
+            **self._expert_facts(model, batch),
             **{f"skipped.{one.name}": one.skipped for one in data.mixture.sets if one.skipped},
         }
 
@@ -313,13 +314,18 @@ class VisionLanguage:
 
         return user_supervised(ids, labels, conversation, decode)
 
-    def _expert_facts(self, model: nn.Module) -> dict[str, Any]:
+    def _expert_facts(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         assert isinstance(model, VisionLanguageModel)
         if self._section("model", Model).experts is None:
             return {}
+        training = model.training
+        with torch.enable_grad(), torch.random.fork_rng():
+            losses = self.losses(model.train(), batch)
+            gradient = auxiliary_gradient(model.llm, losses.total / losses.weight)
+        model.train(training)
         return {
             "experts.layers": len(layers_of(model.llm, part="llm")[1]),
-            "experts.auxiliary_gradient": auxiliary_gradient(model.llm),
+            "experts.auxiliary_gradient": gradient,
         }
 
     def _section(self, name: str, kind: type[Section]) -> Section:
