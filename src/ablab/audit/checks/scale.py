@@ -1,4 +1,4 @@
-"""Initial attention-logit scale: arms that start at another softmax temperature measure temperature.
+"""Initial scale of logits: arms that start at another softmax temperature measure temperature.
 
 The log's random arm began with logits of standard deviation 0.21 against 0.99 of its orthogonal arm.
 """
@@ -24,6 +24,9 @@ def logit_scale(view: AuditView) -> Iterable[Finding]:
     for index, comparison in view.comparisons():
         scales, sources, lacking = {}, {}, []
         for arm in view.arms(comparison):
+            if not view.training(arm):
+                # A baseline that learns nothing has no logits.
+                continue
             fact = view.fact(arm.name, FACT)
             value = None if fact is None else as_number(fact.value)
             if fact is None or value is None:
@@ -39,7 +42,7 @@ def logit_scale(view: AuditView) -> Iterable[Finding]:
                 "initial-logit-scale-differs",
                 "warning",
                 place(index, comparison),
-                f"initial attention logits differ in scale (standard deviation {told}): between {high} and {low} the "
+                f"initial logits differ in scale (standard deviation {told}): between {high} and {low} the "
                 f"comparison also measures softmax temperature, x{ratio:.1f}",
                 remedy=f"read only arms of one scale against each other ({_groups(scales)}), or add a matched one",
                 evidence={"scales": scales, "sources": sources, "ratio": ratio},

@@ -6,12 +6,13 @@ known subsets, and what is left over of an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ablab.audit.findings import finding, listed, not_checked, place, shown
 from ablab.audit.view import AuditView, stage_place
-from ablab.contract.finding import Finding
+from ablab.contract.finding import Finding, Severity
 from ablab.contract.training import Train
 from ablab.study.schema import Experiment, Stage
 from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
@@ -53,6 +54,31 @@ def training(experiment: Experiment, kinds: tuple[str, ...] = ("train",)) -> Ite
     for stage in experiment.stages:
         if stage.kind in kinds and isinstance(stage.parameters, Train):
             yield stage, stage.parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a check has to say of one arm; `{arms}` in the message stands for all arms of which the same is true."""
+
+    arm: str
+    where: str
+    severity: Severity
+    message: str
+    remedy: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def told_once(view: AuditView, id: str, said: Iterable[Said]) -> Iterator[Finding]:
+    """Yield one finding for all arms of which the same is said, at the place of the first: arms share their data."""
+    groups: dict[tuple[str, str], list[Said]] = {}
+    for each in said:
+        groups.setdefault((each.severity, each.message), []).append(each)
+    for same in groups.values():
+        arms, first = tuple(dict.fromkeys(each.arm for each in same)), same[0]
+        message = first.message.replace("{arms}", listed(list(arms)))
+        yield finding(
+            view, id, first.severity, first.where, message, remedy=first.remedy, evidence=first.evidence, subjects=arms
+        )
 
 
 def taps_in_range(view: AuditView) -> Iterable[Finding]:
@@ -121,26 +147,29 @@ def _seen(model: Model, tower: str) -> bool:
 def batches_and_positives(view: AuditView) -> Iterable[Finding]:
     """Errors: a batch larger than there are positives. Warnings or notes: repeated ones, by what the loss does then."""
     unknown: list[str] = []
+    beyond: list[Said] = []
+    repeated: list[Said] = []
     for experiment in view.study.experiments.values():
         for stage, parameters in training(experiment):
             where, distinct = stage_place(experiment, stage), fact_of(view, experiment, "positives.distinct.train")
             if distinct is None:
                 unknown.append(experiment.name)
-                continue
-            if parameters.batch > distinct:
-                yield finding(
-                    view,
-                    "batch-exceeds-positives",
-                    "error",
-                    f"{where}.batch",
-                    f"a batch of {parameters.batch} queries, but all train queries of {experiment.name} have "
-                    f"{shown(distinct)} distinct positives: every batch repeats some",
-                    remedy=f"take a batch of at most {distinct}",
-                    evidence={"batch": parameters.batch, "distinct": distinct},
-                    subjects=(experiment.name,),
+            elif parameters.batch > distinct:
+                beyond.append(
+                    Said(
+                        arm=experiment.name,
+                        where=f"{where}.batch",
+                        severity="error",
+                        message=f"a batch of {parameters.batch} queries, but all train queries of {{arms}} have "
+                        f"{shown(distinct)} distinct positives: every batch repeats some",
+                        remedy=f"take a batch of at most {distinct}",
+                        evidence={"batch": parameters.batch, "distinct": distinct},
+                    )
                 )
-                continue
-            yield from _repeated(view, experiment, stage, parameters)
+            else:
+                repeated += _repeated(view, experiment, stage, parameters)
+    yield from told_once(view, "batch-exceeds-positives", beyond)
+    yield from told_once(view, "repeated-positives", repeated)
     yield from _unknown(view, "repeated-positives", unknown, "distinct positives of the train split")
 
 
@@ -154,7 +183,7 @@ def _unknown(view: AuditView, id: str, experiments: list[str], lacking: str) -> 
         )
 
 
-def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters: Train) -> Iterator[Finding]:
+def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters: Train) -> Iterator[Said]:
     """Yield what repeated positives do to an arm, from the chance that two queries share one."""
     collision = fact_of(view, experiment, "positives.collision.train")
     loss = stage.sections.get("loss")
@@ -166,39 +195,39 @@ def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters:
         return
     wrong = loss.repeats == "negative"
     consequence = "false negatives" if wrong else "matched by id, so no false negatives"
-    yield finding(
-        view,
-        "repeated-positives",
-        "warning" if wrong else "note",
-        f"{stage_place(experiment, stage)}.batch",
-        f"{share:.0%} of the batches of {experiment.name} repeat a positive ({expected:.2g} pairs a batch of "
-        f"{parameters.batch}): {consequence}",
+    yield Said(
+        arm=experiment.name,
+        where=f"{stage_place(experiment, stage)}.batch",
+        severity="warning" if wrong else "note",
+        message=f"{share:.0%} of the batches repeat a positive ({expected:.2g} pairs a batch of {parameters.batch}): "
+        f"{consequence} ({{arms}})",
         remedy="loss.repeats: positive, or train.sampler: distinct" if wrong else "",
         evidence={"share of batches": share, "pairs a batch": expected},
-        subjects=(experiment.name,),
     )
 
 
 def one_pair_batch(view: AuditView) -> Iterable[Finding]:
     """Notes and warnings: an epoch's rest of one query, whose loss alone is 0 and whose recall is 1."""
+    said: list[Said] = []
     for experiment in view.study.experiments.values():
         for stage, parameters in training(experiment):
             queries = fact_of(view, experiment, "queries.train")
             if queries is None or queries % parameters.batch != 1 or parameters.batch == 1:
                 continue
             quoted = [name for name in _referenced(view, experiment) if name.endswith("r_at_1")]
-            yield finding(
-                view,
-                "one-pair-batch",
-                "warning" if quoted else "note",
-                f"{stage_place(experiment, stage)}.batch",
-                f"{shown(queries)} queries of {experiment.name} leave one after whole batches of {parameters.batch}; "
-                "a batch of one pair has loss 0 and recall 1. Here it is filled up from the next epoch"
-                + (f"; the reference {listed(quoted)} may be that batch's value" if quoted else ""),
-                remedy="do not compare with a last batch's value" if quoted else "",
-                evidence={"queries": queries, "batch": parameters.batch},
-                subjects=(experiment.name,),
+            said.append(
+                Said(
+                    arm=experiment.name,
+                    where=f"{stage_place(experiment, stage)}.batch",
+                    severity="warning" if quoted else "note",
+                    message=f"{shown(queries)} queries of {{arms}} leave one after whole batches of "
+                    f"{parameters.batch}; a batch of one pair has loss 0 and recall 1. Here it is filled up from the "
+                    "next epoch" + (f"; the reference {listed(quoted)} may be that batch's value" if quoted else ""),
+                    remedy="do not compare with a last batch's value" if quoted else "",
+                    evidence={"queries": queries, "batch": parameters.batch},
+                )
             )
+    yield from told_once(view, "one-pair-batch", said)
 
 
 def _referenced(view: AuditView, experiment: Experiment) -> list[str]:
@@ -209,6 +238,7 @@ def _referenced(view: AuditView, experiment: Experiment) -> list[str]:
 def truncation(view: AuditView) -> Iterable[Finding]:
     """Warnings: texts longer than the text tower takes, with the share of tokens lost."""
     unknown: list[str] = []
+    said: list[Said] = []
     for experiment in view.study.experiments.values():
         if not any(training(experiment)):
             continue
@@ -219,74 +249,79 @@ def truncation(view: AuditView) -> Iterable[Finding]:
                 unknown.append(experiment.name)
             elif lost > 0:
                 texts = fact_of(view, experiment, f"truncated.{role}.texts") or 0.0
-                yield finding(
-                    view,
-                    "text-truncated",
-                    "warning" if lost > _LOST else "note",
-                    f"experiments.{experiment.name}.towers.tokens",
-                    f"{lost:.1%} of the tokens of {experiment.name}'s {role} texts lie beyond the text tower's "
-                    f"{towers.tokens if towers else '?'} and are lost; {texts:.0%} of the texts are cut",
-                    remedy="shorten the texts, or take a tower with a longer context",
-                    evidence={"tokens lost": lost, "texts cut": texts},
-                    subjects=(experiment.name,),
+                said.append(
+                    Said(
+                        arm=experiment.name,
+                        where=f"experiments.{experiment.name}.towers.tokens",
+                        severity="warning" if lost > _LOST else "note",
+                        message=f"{lost:.1%} of the tokens of {role} texts lie beyond the text tower's "
+                        f"{towers.tokens if towers else '?'} and are lost; {texts:.0%} of the texts are cut ({{arms}})",
+                        remedy="shorten the texts, or take a tower with a longer context",
+                        evidence={"tokens lost": lost, "texts cut": texts},
+                    )
                 )
+    yield from told_once(view, "text-truncated", said)
     yield from _unknown(view, "text-truncated", unknown, "tokens of texts beyond the text tower's limit")
 
 
 def pools(view: AuditView) -> Iterable[Finding]:
     """Errors and warnings: queries that no ranking can answer, and train queries that are asked in the test."""
     unknown: list[str] = []
+    outside, overlapping, known = list[Said](), list[Said](), list[Said]()
     for experiment in view.study.experiments.values():
         for stage in experiment.stages:
             if stage.kind not in {"evaluate", "bm25"}:
                 continue
             where, split = stage_place(experiment, stage), stage.parameters.split
-            outside = fact_of(view, experiment, f"positives.outside_pool.{split}")
+            missing = fact_of(view, experiment, f"positives.outside_pool.{split}")
             asked = fact_of(view, experiment, f"queries.{split}")
-            if outside is None or not asked:
+            if missing is None or not asked:
                 unknown.append(experiment.name)
                 continue
-            if outside:
-                yield finding(
-                    view,
-                    "positive-outside-pool",
-                    "error" if outside == asked else "warning",
-                    where,
-                    f"{shown(outside)} of {shown(asked)} {split} queries of {experiment.name} have no positive in the "
-                    f"pool: no hit rate can exceed {1 - outside / asked:.3f}",
-                    remedy="search a pool that holds the positives (data.passages)",
-                    evidence={"outside": outside, "queries": asked},
-                    subjects=(experiment.name,),
-                )
-            yield from _overlap(view, experiment, where)
+            if missing:
+                outside.append(_outside(experiment.name, where, split, missing, asked))
+            if both := fact_of(view, experiment, "overlap.test_in_train"):
+                overlapping.append(_overlap(experiment.name, where, both))
+            if share := fact_of(view, experiment, "overlap.test_positives_in_train"):
+                known.append(_known(experiment.name, where, share))
+    yield from told_once(view, "positive-outside-pool", outside)
+    yield from told_once(view, "train-query-in-test", overlapping)
+    yield from told_once(view, "test-positive-in-train", known)
     yield from _unknown(view, "positive-outside-pool", unknown, "which queries have a positive in the pool")
 
 
-def _overlap(view: AuditView, experiment: Experiment, where: str) -> Iterator[Finding]:
-    both = fact_of(view, experiment, "overlap.test_in_train")
-    if both:
-        yield finding(
-            view,
-            "train-query-in-test",
-            "error",
-            where,
-            f"{shown(both)} test queries of {experiment.name} (question and image) are train queries too",
-            remedy="take them out of the train split",
-            evidence={"queries": both},
-            subjects=(experiment.name,),
-        )
-    known = fact_of(view, experiment, "overlap.test_positives_in_train")
-    if known:
-        yield finding(
-            view,
-            "test-positive-in-train",
-            "note",
-            where,
-            f"{known:.0%} of the test queries of {experiment.name} are about a passage that train queries are about "
-            "too: what is measured there is no generalisation to new things",
-            evidence={"share": known},
-            subjects=(experiment.name,),
-        )
+def _outside(arm: str, where: str, split: str, missing: float, asked: float) -> Said:
+    return Said(
+        arm=arm,
+        where=where,
+        severity="error" if missing == asked else "warning",
+        message=f"{shown(missing)} of {shown(asked)} {split} queries of {{arms}} have no positive in the pool: no hit "
+        f"rate can exceed {1 - missing / asked:.3f}",
+        remedy="search a pool that holds the positives (data.passages)",
+        evidence={"outside": missing, "queries": asked},
+    )
+
+
+def _overlap(arm: str, where: str, both: float) -> Said:
+    return Said(
+        arm=arm,
+        where=where,
+        severity="error",
+        message=f"{shown(both)} test queries of {{arms}} (question and image) are train queries too",
+        remedy="take them out of the train split",
+        evidence={"queries": both},
+    )
+
+
+def _known(arm: str, where: str, share: float) -> Said:
+    return Said(
+        arm=arm,
+        where=where,
+        severity="note",
+        message=f"{share:.0%} of the test queries of {{arms}} are about a passage that train queries are about too: "
+        "what is measured there is no generalisation to new things",
+        evidence={"share": share},
+    )
 
 
 def score_scales(view: AuditView) -> Iterable[Finding]:
