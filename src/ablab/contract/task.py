@@ -6,7 +6,7 @@ A task's `config.py` builds one `TaskSpec`; the compute plane finds its code by 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,6 +52,23 @@ class Complaint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Before:
+    """A run that another reads, as the plan knows it.
+
+    Args:
+        kind: stage kind.
+        stage: name of the stage, with its experiment where it is another's, as the reader names it.
+        parameters: of the stage.
+        facts: of its result; empty before it is done.
+    """
+
+    kind: str
+    stage: str
+    parameters: Strict
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageSpec:
     """A stage kind: its typed parameters, what it reads, what code computes it.
 
@@ -79,6 +96,7 @@ class StageSpec:
         yields: metric names it yields, by its parameters, instead of `metrics`; None means any name.
         code: "module:Class" of the compute-plane half for this kind, where it is another than the task's.
         leaves: bytes of one checkpoint, or of what it writes, where the sections tell: disk of a run nobody has tried.
+        leaves_after: the same, where the runs that it reads have a say in it.
     """
 
     kind: str
@@ -103,6 +121,7 @@ class StageSpec:
     yields: Callable[[Any], tuple[str, ...] | None] | None = None
     code: str | None = None
     leaves: Callable[[Sections, Any], int | None] | None = None
+    leaves_after: Callable[[Sections, Any, Sequence[Before]], int | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

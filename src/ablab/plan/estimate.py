@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from ablab.contract.failure import AblabError
+from ablab.contract.task import Before
 from ablab.plan.configurations import Configurations, probe_folder, rehearsal_folder
 from ablab.plan.devices import Devices, devices
 from ablab.plan.graph import Plan, Run
@@ -52,7 +53,11 @@ def forecast(plan: Plan, store: Store | None, *, slots: int | None = None, here:
     if not estimator.knows_anything:
         plan.unknown, plan.slots = len(left), slots
         plan.seconds_left = plan.seconds_without_sharing = plan.critical_seconds = None if left else 0.0
-        plan.bytes_left = None if left else 0
+        for run in plan.runs.values():
+            if run.stage.spec.leaves is not None or run.stage.spec.leaves_after is not None:
+                run.bytes = estimator.declared(run)
+        sizes = [run.bytes for run in left if run.bytes is not None]
+        plan.bytes_left = sum(sizes) if sizes or not left else None
         return
     for run in plan.runs.values():
         if run.status != "done":
@@ -156,7 +161,26 @@ class _Estimator:
             found = source(run)
             if found.seconds is not None:
                 return found
-        return Estimate(None, "", declared_bytes(run, self._plan.study.retention))
+        return Estimate(None, "", self.declared(run))
+
+    def declared(self, run: Run) -> int | None:
+        """Return the disk a run leaves by what its stage kind tells beforehand."""
+        return declared_bytes(run, self._plan.study.retention, self._before)
+
+    def _before(self, run: Run) -> list[Before]:
+        """Return the runs that a run reads, with the facts of those that are done."""
+        found = []
+        for given in run.inputs:
+            other = self._plan.runs.get(given.key)
+            if other is None:
+                continue
+            result = None
+            if self._store is not None and other.status == "done":
+                result = self._store.run(other.name).read_result()
+            facts = {} if result is None else result.facts
+            stage = given.reference.partition("@")[0]
+            found.append(Before(kind=other.stage.kind, stage=stage, parameters=other.stage.parameters, facts=facts))
+        return found
 
     def _same(self, run: Run) -> Estimate:
         samples = self._history.of_configuration(run) if self._history is not None else []
@@ -292,10 +316,12 @@ def probed_bytes(facts: Mapping[str, Any], run: Run, retention: Retention) -> in
     return int(size) * max(1, kept)
 
 
-def declared_bytes(run: Run, retention: Retention) -> int | None:
-    """Return the disk a run leaves by what its stage kind tells beforehand."""
+def declared_bytes(run: Run, retention: Retention, before: Callable[[Run], list[Before]]) -> int | None:
+    """Return the disk a run leaves by what its stage kind tells beforehand; `before` looks at what it reads."""
     spec = run.stage.spec
     size = spec.leaves(run.stage.sections, run.stage.parameters) if spec.leaves is not None else None
+    if spec.leaves_after is not None:
+        size = spec.leaves_after(run.stage.sections, run.stage.parameters, before(run))
     if size is None or not spec.makes_checkpoints:
         return size
     return probed_bytes({"checkpoint.bytes": size}, run, retention)

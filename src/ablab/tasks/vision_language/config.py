@@ -7,6 +7,7 @@ that is computed is `task.py`'s; what makes a study of it unsound is `audits.py`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from ablab.contract.merge import MERGE
 from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings, model_references
 from ablab.contract.outlets import ask_spec, export_spec
 from ablab.contract.registry import is_file_reference, nearest
-from ablab.contract.task import Complaint, DataReference, Metric, Sections, StageSpec, TaskSpec
+from ablab.contract.task import Before, Complaint, DataReference, Metric, Sections, StageSpec, TaskSpec
 from ablab.contract.training import Train
 from ablab.data.rendering import settings as rendered
 from ablab.data.rendering.settings import Rendered
@@ -39,8 +40,9 @@ Template = Literal[
 ]
 #: How a path says that a file is one the prepare stage wrote.
 PREPARED = "prepared:"
-#: Stage kinds that use the model on conversations.
-_USES = ("train", "evaluate", "probe", "cache")
+#: Stage kinds that use the model on conversations, and those that build more of it than its tower.
+_USES = ("train", "evaluate", "probe")
+_BUILDS = (*_USES, "merge", "export", "ask")
 _TRAINS = (*_USES, "language", "tower")
 
 
@@ -94,9 +96,9 @@ class Connector(Strict):
 class Model(Strict):
     """A language model that sees through a tower."""
 
-    llm: ModelReference = setting(..., "Causal language model of transformers.")
+    llm: ModelReference = setting(..., "Causal language model of transformers.", stages=_BUILDS)
     tower: ModelReference = setting(..., "Vision tower of transformers (CLIP, SigLIP, SigLIP2, DINOv2, ...).")
-    connector: Connector = setting(default_factory=Connector, description="Between the two.")
+    connector: Connector = setting(default_factory=Connector, description="Between the two.", stages=_BUILDS)
     feature_layer: int = setting(
         -2, "Hidden state of the tower that is used: -1 is the last layer's, -2 the one before; 0 the embeddings."
     )
@@ -108,13 +110,13 @@ class Model(Strict):
         None, "Read several layers at several scales instead of `feature_layer`; may drop what is least looked at."
     )
     language_drop: LanguageDropSettings | None = setting(
-        None, "Drop image tokens between layers of the language model (PyramidDrop)."
+        None, "Drop image tokens between layers of the language model (PyramidDrop).", stages=_BUILDS
     )
     experts: ExpertSettings | None = setting(
-        None, "Make feed-forward layers of the language model into language experts with a router."
+        None, "Make feed-forward layers of the language model into language experts with a router.", stages=_BUILDS
     )
     sight: Literal["seen", "blind"] = setting(
-        "seen", "blind shows a picture of one colour instead of every image: a control that must fail."
+        "seen", "blind shows a picture of one colour instead of every image: a control that must fail.", stages=_BUILDS
     )
 
 
@@ -182,11 +184,11 @@ class Data(Strict):
     aspect: Literal["pad", "square", "crop"] = setting(
         "pad",
         "pad to a square with the mean colour, square (proportions lost), or crop the middle.",
-        stages=(*_USES, "tower"),
+        stages=(*_USES, "cache", "tower"),
     )
     tiles: int = setting(
         1, "Tiles a picture is cut into at most, by InternVL's rule, with a thumbnail; 1 takes it whole.", ge=1,
-        stages=_USES,
+        stages=(*_USES, "cache"),
     )  # fmt: skip
     max_length: int = setting(2048, "Tokens of a conversation, images included.", ge=8, unit="tokens", stages=_USES)
     system: str | None = setting(
@@ -373,6 +375,13 @@ def _model_references(sections: Sections, _: Any) -> list[DataReference]:
     ]
 
 
+def _tower_references(sections: Sections, _: Any) -> list[DataReference]:
+    """Return the tower alone, where it comes from outside the store."""
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return model_references(model.tower, path="model.tower")
+
+
 def _evaluation_references(sections: Sections, parameters: Any) -> list[DataReference]:
     """Return models and official files of an evaluation; those that the prepare stage wrote are its inputs."""
     asked = benchmarks.references(parameters)
@@ -426,6 +435,14 @@ def _couples(sections: Sections, _: Any) -> bool:
         return False
     experts = model.experts is not None and (model.experts.balance > 0 or model.experts.z > 0)
     return experts or (model.connector.name == "moe_mlp" and model.connector.balance > 0)
+
+
+def _features(sections: Sections, parameters: Any, before: Sequence[Before]) -> int | None:
+    from ablab.tasks.vision_language.feature_size import feature_bytes
+
+    model = sections["model"]
+    assert isinstance(model, Model)
+    return feature_bytes(model, _data(sections), parameters, before)
 
 
 def _checkpoint(sections: Sections, parameters: Any) -> int | None:
@@ -484,9 +501,10 @@ CACHE = StageSpec(
     sections=("model", "data"),
     seeded=False,
     run=f"{_TASK}.caching:cache_features",
-    inputs=("prepare", "tower", "language"),
-    references=_model_references,
+    inputs=("prepare", "tower"),
+    references=_tower_references,
     check=_check_mixture,
+    leaves_after=_features,
     summary="compute the features of a frozen tower once, for all arms that use it so",
 )
 

@@ -153,7 +153,7 @@ def _outcome(counts: dict[str, dict[str, int]], facts: dict[str, object]) -> Out
     columns = ("set", "rows", "images", "left out")
     rows = tuple((name, each["rows"], each["images"], each["skipped"]) for name, each in counts.items())
     for name, each in counts.items():
-        facts |= {f"rows.{name}": each["rows"], f"skipped.{name}": each["skipped"]}
+        facts |= {f"rows.{name}": each["rows"], f"images.{name}": each["images"], f"skipped.{name}": each["skipped"]}
     artifacts = {"sets": f"artifacts/{SETS}"}
     return Outcome(
         facts=facts,
