@@ -222,8 +222,8 @@ class Lab:
         Each verdict that is new or has changed is kept with its date and seeds in verdicts.jsonl beside it.
 
         Args:
-            path: where; None takes report.md and report.html of the study's folder in the store, and summary.json and
-                summary.txt beside them.
+            path: where; None takes report.md and report.html of the study's folder in the store, and summary.json,
+                summary.txt and logs/<experiment>.log beside them.
             language: en, ko or zh.
         """
         from ablab.analysis.history import keep_verdicts

@@ -93,7 +93,9 @@ def test_a_study_from_new_runs_and_every_view_of_it_works(ablab: Ablab, tmp_path
     assert "val/loss" in ablab("show", "narrow/42/train").stdout
     assert ablab("show", "narrow/42/evaluate", "evaluation-test.json", code=None).returncode in (0, 2)
     assert "threads" in ablab("show", run, "attempts/1/numerics.json").stdout
-    assert ablab("logs", run).returncode == 0
+    told = ablab("logs", run).stdout
+    assert "attempt 1 starts" in told and "val/loss" in told and told.rstrip().endswith("ends: done")
+    assert ablab("logs", run, "-n", "1", "--follow").stdout == told.splitlines(keepends=True)[-1]
     assert "python" in ablab("env", run).stdout
     assert "to remove" in ablab("gc", *small, "seeds=[42]", "pipeline.train.steps=4").stdout
     assert "nothing was running" in ablab("stop").stdout

@@ -13,7 +13,7 @@ from ablab.contract.failure import ConfigError
 
 if TYPE_CHECKING:
     from ablab.report.status import StatusRow
-    from ablab.store.layout import RunFolder, Store
+    from ablab.store.layout import AttemptFolder, RunFolder, Store
 
 MaybeStudy = Annotated[str | None, typer.Argument(help="The study file; without it, what is unfinished in the store.")]
 RowsOption = Annotated[int, typer.Option("--rows", help="Rows to print; 0 prints all.")]
@@ -92,44 +92,59 @@ def logs(
     attempt: Annotated[int | None, typer.Option("--attempt", help="Which attempt; the last otherwise.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines; 0 prints all.")] = 200,
 ) -> None:
-    """Print a run's log."""
+    """Print a run's log: what it reported, line by line, then what it printed."""
     from ablab.report.find import find_run
+    from ablab.report.logs import attempt_lines
     from ablab.store.layout import open_store
 
     folder = find_run(open_store(store), run)
-    path = _log_of(folder, attempt)
-    text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    chosen = _attempt_of(folder, attempt)
+    # Sizes are taken before: what comes meanwhile is printed twice rather than never.
+    sizes = [path.stat().st_size if path.exists() else 0 for path in (chosen.events, chosen.log)]
+    text = list(attempt_lines(chosen))
     for line in text if lines == 0 else text[-lines:]:
         say(line)
     if follow:
-        _follow(folder, path)
+        _follow(folder, chosen, sizes)
 
 
-def _log_of(folder: RunFolder, attempt: int | None) -> Path:
+def _attempt_of(folder: RunFolder, attempt: int | None) -> AttemptFolder:
     attempts = folder.attempts()
     if not attempts:
         raise ConfigError(f"{folder.name} has not started yet: it has no log")
     number = attempts[-1] if attempt is None else attempt
     if number not in attempts:
         raise ConfigError(f"{folder.name} has no attempt {number}; it has {', '.join(map(str, attempts))}")
-    path = folder.attempt(number).log
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist: the attempt wrote no log")
-    return path
+    return folder.attempt(number)
 
 
-def _follow(folder: RunFolder, path: Path) -> None:
-    """Print lines as they come, until the run ends."""
+def _follow(folder: RunFolder, attempt: AttemptFolder, sizes: list[int]) -> None:
+    """Print lines as they come, from these sizes of events and text on, until the run ends."""
+    from ablab.report.logs import event_lines
     from ablab.report.status import believed
+    from ablab.store.lines import parse_lines
 
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        stream.seek(0, 2)
-        while True:
-            chunk = stream.read()
-            if chunk:
-                typer.echo(chunk, nl=False)
-                continue
-            state = folder.read_state()
-            if state is None or believed(folder, state) != "running":
-                return
-            time.sleep(0.3)
+    while True:
+        state = folder.read_state()
+        over = state is None or believed(folder, state) != "running"
+        for place, path in enumerate((attempt.events, attempt.log)):
+            data = _since(path, sizes[place])
+            sizes[place] += len(data)
+            if place:
+                typer.echo(data.decode(errors="replace"), nl=False)
+            else:
+                for line in event_lines(parse_lines(data, path, problems=[]), attempt):
+                    say(line)
+        if over:
+            return
+        time.sleep(0.3)
+
+
+def _since(path: Path, start: int) -> bytes:
+    """Return the whole lines of a file behind its first `start` bytes."""
+    if not path.exists():
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        data = stream.read()
+    return data[: data.rfind(b"\n") + 1]

@@ -74,14 +74,16 @@ def make_document(view: View) -> Document:
 
 
 def write_summary(view: View, folder: Path) -> None:
-    """Write summary.json and summary.txt into a folder."""
+    """Write summary.json, summary.txt and a log of every experiment that has begun into a folder."""
     from ablab.report import summary
+    from ablab.report.logs import write_logs
     from ablab.store.files import write_json, write_text
     from ablab.store.redact import hide_known, redact
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "summary.json", redact(summary.as_json(view)))
     write_text(folder / "summary.txt", hide_known(summary.as_text(view)))
+    write_logs(view, folder)
 
 
 def write(view: View, path: Path) -> Path:
