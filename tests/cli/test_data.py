@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from ablab.cli.main import app
 from ablab.contract.failure import ConfigError, DataError
-from ablab.data.mini_m2kr import bundled_concepts, write_mini_m2kr
+from ablab.data.emoji import concepts
+from ablab.data.mini_m2kr import write_mini_m2kr
 from ablab.data.tables.describe import as_json, describe
 from ablab.launch.on_demand import on_demand
 
@@ -23,7 +24,7 @@ from ablab.launch.on_demand import on_demand
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write_mini_m2kr(folder, subsets=("okvqa",), concepts=bundled_concepts()[::10])
+    write_mini_m2kr(folder, subsets=("okvqa",), concepts=concepts()[::10])
     return folder
 
 

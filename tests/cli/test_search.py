@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from ablab.cli.main import app
 from ablab.contract.order import Input, Order
+from ablab.data.emoji import concepts
 from ablab.data.images import ImageSource
-from ablab.data.mini_m2kr import bundled_concepts, write_mini_m2kr
+from ablab.data.mini_m2kr import write_mini_m2kr
 from ablab.models.search import open_index
 from ablab.store.layout import RunFolder, Store
 from ablab.tasks.retrieval.asking import encode_one
@@ -21,7 +22,7 @@ from ablab.worker.code import build_code
 from ablab.worker.main import execute
 from ablab.worker.stages.evaluate import load_trained, weights_of
 
-CONCEPTS = bundled_concepts()[::40]
+CONCEPTS = concepts()[::40]
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SECTIONS = {
     "towers": {

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ablab.contract.failure import DataError
+from ablab.data.emoji import concepts
 from ablab.data.m2kr import FIELDS, Passage, both_sides, is_missing, query_of, read_passages, read_queries
-from ablab.data.mini_m2kr import bundled_concepts, write_mini_m2kr
+from ablab.data.mini_m2kr import write_mini_m2kr
 
 FULL = {
     "answer": ["a fox"], "data_id": "q1", "dataset_id": "d", "image_path": "i/1.png", "instruction": "Find:",
@@ -26,7 +27,7 @@ def write(path: Path, *rows: object) -> Path:
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini")
-    write_mini_m2kr(folder, forms=("flat", "hub"), subsets=("okvqa",), concepts=bundled_concepts()[:60])
+    write_mini_m2kr(folder, forms=("flat", "hub"), subsets=("okvqa",), concepts=concepts()[:60])
     return folder
 
 

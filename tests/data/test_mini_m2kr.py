@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from ablab.contract.failure import AblabError
-from ablab.data.mini_m2kr import SHAPES, bundled_concepts, divide, family, generate, parts_of, write_mini_m2kr
+from ablab.data.emoji import concepts, divide
+from ablab.data.mini_m2kr import SHAPES, generate, parts_of, write_mini_m2kr
 from ablab.data.mini_m2kr.files import FIELDS
 
-CONCEPTS = bundled_concepts()
+CONCEPTS = concepts()
 DIVISION = divide(CONCEPTS)
 
 
@@ -34,7 +35,7 @@ def rows_of(path: Path) -> list[dict]:
 def test_families_stay_in_one_split_and_every_split_has_its_share():
     by_family: dict[str, set[str]] = {}
     for concept in CONCEPTS:
-        by_family.setdefault(family(concept), set()).add(DIVISION[concept.code])
+        by_family.setdefault(concept.family, set()).add(DIVISION[concept.code])
     assert all(len(splits) == 1 for splits in by_family.values())
     shares = Counter(DIVISION.values())
     assert 0.1 < shares["test"] / len(CONCEPTS) < 0.2 and 0.06 < shares["val"] / len(CONCEPTS) < 0.14
@@ -47,8 +48,8 @@ def test_a_division_does_not_move_when_concepts_are_added():
 
 def test_who_does_it_makes_no_family_of_its_own():
     named = {concept.name: concept for concept in CONCEPTS}
-    assert family(named["man"]) == "man"
-    pairs = [(a, b) for a in CONCEPTS for b in CONCEPTS if a.code < b.code and family(a) == family(b)]
+    assert named["man"].family == "man"
+    pairs = [(a, b) for a in CONCEPTS for b in CONCEPTS if a.code < b.code and a.family == b.family]
     assert all(a.name != b.name for a, b in pairs)
 
 

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from ablab.data.documents import corrupt, nearest_fields
-from ablab.data.readers.opening import format_suffix, read_lines
+from ablab.data.readers.opening import format_suffix
+from ablab.data.readers.records import read_jsonl, read_parquet
 
 #: The nine fields of a flat row.
 FIELDS = (
@@ -142,37 +143,10 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
     Raises:
         DataError: the file is missing or damaged, or a line is no JSON object.
     """
-    if format_suffix(path) == ".parquet":
-        yield from _parquet_rows(Path(path))
-        return
-    for row, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            corrupt(path, row, f"not JSON ({error})")
-        if not isinstance(values, dict):
-            corrupt(path, row, f"a {type(values).__name__}, expected an object")
-        yield row, values
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        corrupt(path, None, "no such file", "check the path; relative paths start at the study's folder")
-    row = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_ROWS):
-                for values in batch.to_pylist():
-                    row += 1
-                    yield row, values
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        corrupt(path, row + 1 if row else None, f"not a readable parquet file ({reason})", "get it again", unit="row")
+    parquet = format_suffix(path) == ".parquet"
+    records = read_parquet(Path(path), batch=_ROWS) if parquet else read_jsonl(Path(path))
+    for record in records:
+        yield record.row, record.values
 
 
 def _unit(path: str | os.PathLike[str]) -> str:

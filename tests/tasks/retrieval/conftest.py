@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ablab.contract.order import Input, Numerics, Order, Resources
-from ablab.data.mini_m2kr import bundled_concepts, write_mini_m2kr
+from ablab.data.emoji import concepts
+from ablab.data.mini_m2kr import write_mini_m2kr
 from ablab.data.pairs import Pairs
 from ablab.tasks.retrieval.config import RetrievalTrain
 from ablab.tasks.retrieval.preparation import FOLDER, prepare
@@ -54,7 +55,7 @@ def one_thread() -> None:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The generated set's flat files about some of the bundled things."""
     folder = tmp_path_factory.mktemp("mini")
-    write_mini_m2kr(folder, subsets=("okvqa", "oven"), concepts=bundled_concepts()[:200])
+    write_mini_m2kr(folder, subsets=("okvqa", "oven"), concepts=concepts()[:200])
     return folder
 
 

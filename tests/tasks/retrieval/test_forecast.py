@@ -12,7 +12,8 @@ from ablab.contract.order import Numerics
 from ablab.contract.registry import find_task
 from ablab.contract.result import Result
 from ablab.contract.state import State
-from ablab.data.mini_m2kr import bundled_concepts, divide, generate
+from ablab.data.emoji import concepts, divide
+from ablab.data.mini_m2kr import generate
 from ablab.plan.devices import devices
 from ablab.plan.planning import make_plan
 from ablab.store.layout import Store
@@ -70,9 +71,9 @@ def test_all_of_infoseek_is_forecast_from_its_balanced_part(study: Any, tmp_path
 
 @pytest.mark.parametrize("name", sorted(MINI_QUERIES))
 def test_the_counts_of_the_generated_set_are_its_own(name: str) -> None:
-    concepts = bundled_concepts()
-    division = divide(concepts)
-    made = generate(concepts, subset=name, division=division)
+    things = concepts()
+    division = divide(things)
+    made = generate(things, subset=name, division=division)
     assert MINI_QUERIES[name] == tuple(len(made.queries[split]) for split in ("train", "val", "test"))
     assert Data(source="mini-m2kr", subset=name).counts == dict(
         zip(("train", "val", "test"), MINI_QUERIES[name], strict=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ablab import bundled
 from ablab.contract.seeds import stream_seed
+from ablab.data.emoji import Concept, concepts, divide
 from ablab.data.images import ImageSource
-from ablab.data.mini_m2kr import Concept, bundled_concepts, divide
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,9 +112,9 @@ class Things:
     """
 
     def __init__(self, *, seed: int, share: float = 1.0) -> None:
-        concepts = [c for c in bundled_concepts() if c.subgroup in CATEGORIES and c.group in KINDS]
-        splits = divide(concepts, seed=seed, validation=0.08, test=0.2)
-        used = [c for c in concepts if stream_seed(seed, f"split/used/{c.code}") / 2**63 < share]
+        asked = [c for c in concepts() if c.subgroup_words in CATEGORIES and c.group_words in KINDS]
+        splits = divide(asked, seed=seed, validation=0.08, test=0.2)
+        used = [c for c in asked if stream_seed(seed, f"split/used/{c.code}") / 2**63 < share]
         self._things: dict[str, list[Thing]] = {"train": [], "val": [], "test": []}
         for concept in used:
             self._things[splits[concept.code]].append(_thing(concept, seed, trains=splits[concept.code] == "train"))
@@ -157,7 +157,7 @@ class Things:
 
 
 def _thing(concept: Concept, seed: int, *, trains: bool) -> Thing:
-    category, kind = CATEGORIES[concept.subgroup], KINDS[concept.group]
+    category, kind = CATEGORIES[concept.subgroup_words], KINDS[concept.group_words]
     words = dict.fromkeys([kind[0], category[0], *concept.name.split(), *concept.tags])
     return Thing(
         code=concept.code,

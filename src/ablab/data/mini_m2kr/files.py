@@ -21,8 +21,10 @@ from typing import Any, Literal
 
 from ablab import bundled
 from ablab.contract.failure import DataError
-from ablab.data.mini_m2kr.concepts import SPLITS, Concept, Split, bundled_concepts, divide
+from ablab.data import emoji
+from ablab.data.emoji import Concept, divide
 from ablab.data.mini_m2kr.subsets import SHAPES, Passage, Query, Subset, generate
+from ablab.data.sources import SPLITS, Split
 
 Form = Literal["flat", "hub"]
 #: What the hub calls the splits.
@@ -64,7 +66,7 @@ def write_mini_m2kr(
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    concepts = bundled_concepts() if concepts is None else concepts
+    concepts = emoji.concepts() if concepts is None else concepts
     division = divide(concepts, seed=seed, validation=validation, test=test)
     counts: dict[str, Any] = {}
     for name in subsets:

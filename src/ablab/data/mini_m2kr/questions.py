@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Literal
 
-from ablab.data.mini_m2kr.concepts import Concept
+from ablab.data.emoji import Concept
 
 Language = Literal["en", "ko"]
 #: name and group: only the picture tells what is meant. words: keywords or the gloss tell it too.
@@ -80,7 +80,7 @@ def ask(
 
 def answers_to(concept: Concept, *, kind: Kind) -> tuple[str, ...]:
     """Return what may stand in a passage that answers, in both languages."""
-    return (concept.group, concept.group_ko) if kind == "group" else (concept.name, concept.name_ko)
+    return (concept.group_words, concept.group_ko) if kind == "group" else (concept.name, concept.name_ko)
 
 
 def _with_words(concept: Concept, language: Language, random: Random, *, glossed: bool) -> str | None:

@@ -16,8 +16,9 @@ from typing import Literal
 from ablab import bundled
 from ablab.contract.failure import ConfigError
 from ablab.contract.seeds import stream_seed
-from ablab.data.mini_m2kr.concepts import SPLITS, Concept, Split
+from ablab.data.emoji import Concept
 from ablab.data.mini_m2kr.questions import Kind, Language, answers_to, ask
+from ablab.data.sources import SPLITS, Split
 
 _LANGUAGES: tuple[Language, ...] = ("en", "ko")
 #: Keywords of a passage where a concept is told in chunks; 0: the concept has no more than its gloss.
@@ -255,7 +256,7 @@ def _tell(concept: Concept, shape: Shape, subset: str, seed: int, vendor: str) -
 def _texts(concept: Concept, telling: str, chunk: int) -> Iterable[tuple[str, Language, str]]:
     """Yield (name, language, text) of the passages of a concept."""
     gloss = f"{concept.name}: {_explained(concept)}."
-    group, group_ko = f"It belongs to {concept.group}.", f"분류: {concept.group_ko}."
+    group, group_ko = f"It belongs to {concept.group_words}.", f"분류: {concept.group_ko}."
     tags = f"{concept.name}. Keywords: {', '.join(concept.tags)}."
     korean = f"{concept.name_ko}. 주제어: {', '.join(concept.tags_ko)}."
     if telling == "entry":
@@ -278,7 +279,7 @@ def _texts(concept: Concept, telling: str, chunk: int) -> Iterable[tuple[str, La
 
 def _explained(concept: Concept) -> str:
     if concept.gloss is None:
-        return f"something of the kind {concept.subgroup}"
+        return f"something of the kind {concept.subgroup_words}"
     return concept.gloss if concept.lemma in (None, concept.name) else f"{concept.lemma}, {concept.gloss}"
 
 

@@ -169,7 +169,12 @@ def _table(path: Path, delimiter: str) -> Iterator[Record]:
         corrupt(path, reader.line_num, f"not a readable table ({error})", "get the file again")
 
 
-def _parquet(path: Path) -> Iterator[Record]:
+def read_parquet(path: Path, *, batch: int = _ROWS) -> Iterator[Record]:
+    """Yield the rows of a parquet file, whatever it is called, this many decoded at once.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -178,8 +183,8 @@ def _parquet(path: Path) -> Iterator[Record]:
     row = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_ROWS):
-                for values in batch.to_pylist():
+            for part in file.iter_batches(batch_size=batch):
+                for values in part.to_pylist():
                     row += 1
                     yield Record(values, os.fspath(path), row)
     except (pa.ArrowInvalid, OSError) as error:
@@ -192,5 +197,5 @@ _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
     ".tsv": lambda path: _table(path, "\t"),
     ".csv": lambda path: _table(path, ","),
-    ".parquet": _parquet,
+    ".parquet": read_parquet,
 }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 from ablab.contract.context import Context
-from ablab.contract.failure import ConfigError, StopRequested
+from ablab.contract.failure import StopRequested
 from ablab.contract.order import Input
 from ablab.contract.registry import find_component, is_file_reference
 from ablab.contract.result import Evaluation, Outcome, Table
@@ -17,7 +16,7 @@ from ablab.data.division import Division
 from ablab.data.documents import Document, corrupt
 from ablab.data.sources import SPLITS, Source, Split, bundled_source, files_source, hub_source
 from ablab.store.hub import lock_name
-from ablab.store.layout import RunFolder
+from ablab.store.inputs import prepared_artifacts
 from ablab.tasks.language_modeling.config import Data, Prepare
 
 #: Folder of the corpus below a prepare run's artifacts.
@@ -126,20 +125,7 @@ def open_corpus(inputs: Iterable[Input]) -> Prepared:
     Raises:
         ConfigError: there is none, or there are several.
     """
-    folders = {Path(given.path) for given in _prepared(list(inputs))}
-    if len(folders) != 1:
-        found = ", ".join(sorted(path.name for path in folders)) or "none"
-        raise ConfigError(f"the stage needs the data of one prepare stage, found {found}; correct its `needs`")
-    return Prepared(folders.pop() / "artifacts" / FOLDER)
-
-
-def _prepared(inputs: list[Input]) -> list[Input]:
-    """Return the prepare runs among inputs; where there is none, those that the inputs themselves read."""
-    found = [given for given in inputs if given.kind == "prepare"]
-    if found or not inputs:
-        return found
-    orders = (RunFolder(Path(given.path)).read_order() for given in inputs)
-    return _prepared([behind for order in orders if order is not None for behind in order.inputs])
+    return Prepared(prepared_artifacts(inputs) / FOLDER)
 
 
 def _outcome(corpus: Prepared) -> Outcome:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ablab.contract.context import Context
-from ablab.contract.failure import ConfigError, DataError, StopRequested
+from ablab.contract.failure import DataError, StopRequested
 from ablab.contract.order import Input
 from ablab.contract.result import Evaluation, Outcome, Table
 from ablab.contract.seeds import stream_seed
@@ -25,7 +25,7 @@ from ablab.data.pairs import FORMAT, MANIFEST, SPLITS, Pairs, Pictures, write_ro
 from ablab.data.tables.roles import bucket_of, question_word
 from ablab.data.tokenizers import ByteTokenizer, train_tokenizer
 from ablab.store.files import atomic_folder, write_json
-from ablab.store.layout import RunFolder
+from ablab.store.inputs import prepared_artifacts
 from ablab.tasks.retrieval.sections import Data
 from ablab.tasks.retrieval.sources import Source, open_source
 
@@ -89,19 +89,7 @@ def open_pairs(inputs: Iterable[Input]) -> Pairs:
     Raises:
         ConfigError: there are none, or several.
     """
-    folders = {Path(given.path) for given in _prepared(list(inputs))}
-    if len(folders) != 1:
-        found = ", ".join(sorted(path.name for path in folders)) or "none"
-        raise ConfigError(f"the stage needs the data of one prepare stage, found {found}; correct its `needs`")
-    return Pairs(folders.pop() / "artifacts" / FOLDER)
-
-
-def _prepared(inputs: list[Input]) -> list[Input]:
-    found = [given for given in inputs if given.kind == "prepare"]
-    if found or not inputs:
-        return found
-    orders = (RunFolder(Path(given.path)).read_order() for given in inputs)
-    return _prepared([behind for order in orders if order is not None for behind in order.inputs])
+    return Pairs(prepared_artifacts(inputs) / FOLDER)
 
 
 def _write(data: Data, source: Source, folder: Path, context: Context) -> None:

@@ -32,7 +32,7 @@ from ablab.data.generated_dialogues import Split as GeneratedSplit
 from ablab.data.readers.hub import HubSet
 from ablab.store.files import atomic_folder
 from ablab.store.hub import lock_name
-from ablab.store.layout import RunFolder
+from ablab.store.inputs import prepared_artifacts
 from ablab.tasks.summarization.config import GENERATED, Data
 from ablab.tasks.summarization.tokens import train_tokenizer
 
@@ -216,19 +216,7 @@ def open_dialogues(inputs: Iterable[Input]) -> PreparedDialogues:
     Raises:
         ConfigError: there are none, or several.
     """
-    folders = {Path(given.path) for given in _prepared(list(inputs))}
-    if len(folders) != 1:
-        found = ", ".join(sorted(path.name for path in folders)) or "none"
-        raise ConfigError(f"the stage needs the data of one prepare stage, found {found}; correct its `needs`")
-    return PreparedDialogues(folders.pop() / "artifacts" / FOLDER)
-
-
-def _prepared(inputs: list[Input]) -> list[Input]:
-    found = [given for given in inputs if given.kind == "prepare"]
-    if found or not inputs:
-        return found
-    orders = (RunFolder(Path(given.path)).read_order() for given in inputs)
-    return _prepared([behind for order in orders if order is not None for behind in order.inputs])
+    return PreparedDialogues(prepared_artifacts(inputs) / FOLDER)
 
 
 def _outcome(prepared: PreparedDialogues) -> Outcome:

@@ -29,9 +29,10 @@ from ablab.data.images import Framing, normalise
 from ablab.data.templates import Encoder, template_of
 from ablab.models.hub import load_model
 from ablab.store.files import write_json
+from ablab.store.inputs import prepared_artifacts
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, collate
 from ablab.tasks.vision_language.config import Data, Language, Tower
-from ablab.tasks.vision_language.sets import TOKENIZER, Mixture, open_sets, phase_mixture, prepared_artifacts
+from ablab.tasks.vision_language.sets import TOKENIZER, Mixture, open_sets, phase_mixture
 from ablab.training.task import Batch, Losses
 
 #: Normalisation of towers built here.
@@ -168,6 +169,15 @@ class Labelled(nn.Module):
         return found
 
 
+def _frozen_where_unread(model: Labelled, size: int) -> Labelled:
+    """Freeze what has no part in the loss (what pools the patches into one vector), so that the table does not lie."""
+    parameters = list(model.parameters())
+    total = model(torch.zeros(1, 3, size, size)).sum()
+    for parameter, found in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True):
+        parameter.requires_grad_(found is not None)
+    return model
+
+
 class Scenes:
     """Pictures of a mixture with the words of what is where, on the tower's grid of patches.
 
@@ -268,7 +278,8 @@ class TowerBackbone(_Backbone):
         tower = load_model(ModelReference(config=self.parameters.architecture), kind="vision", seed=seed, role="tower")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Labelled(tower, int(tower.config.hidden_size), len(self.words), (size // patch) ** 2)
+            made = Labelled(tower, int(tower.config.hidden_size), len(self.words), (size // patch) ** 2)
+        return _frozen_where_unread(made, size)
 
     def data(self, split: str) -> Scenes:
         """Return the pictures of a split."""

@@ -16,6 +16,7 @@ from ablab.contract.result import Outcome
 from ablab.data.images import normalise
 from ablab.generation.decoding import generate
 from ablab.models.vision_language import VisionLanguageModel
+from ablab.store.inputs import reachable
 from ablab.tasks.vision_language.batches import framed
 from ablab.tasks.vision_language.benchmarks.catalogue import find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSource
@@ -23,7 +24,7 @@ from ablab.tasks.vision_language.benchmarks.engine import evaluate_benchmarks, l
 from ablab.tasks.vision_language.benchmarks.protocol import Question
 from ablab.tasks.vision_language.config import PREPARED, Evaluate
 from ablab.tasks.vision_language.overlap import Seen, overlaps, training_sets
-from ablab.tasks.vision_language.sets import QUESTIONS, open_sets, reachable
+from ablab.tasks.vision_language.sets import QUESTIONS, open_sets
 
 if TYPE_CHECKING:
     from ablab.tasks.vision_language.task import VisionLanguage

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from ablab.contract.failure import ConfigError, DataError
-from ablab.contract.order import Input
 from ablab.contract.seeds import stream_seed
 from ablab.data.conversations import Conversation, parse, read_rows
 from ablab.data.images import ImageSource
 from ablab.store.files import read_json, write_json
-from ablab.store.layout import RunFolder
 
 #: Folder of the sets and of the generated questions below a prepare run's artifacts.
 SETS, QUESTIONS, TOKENIZER = "sets", "questions", "tokenizer"
@@ -276,35 +274,6 @@ def _part(rows: int, share: float, name: str) -> np.ndarray:
     whole, rest = int(share), share - int(share)
     order = np.random.default_rng(stream_seed(_DIVISION, f"split/part/{name}")).permutation(rows)
     return np.concatenate([*[np.arange(rows)] * whole, np.sort(order[: round(rest * rows)])])
-
-
-def reachable(inputs: Iterable[Input]) -> list[Input]:
-    """Return inputs and all that is behind them, nearest first, each run once."""
-    found: dict[str, Input] = {}
-    layer = list(inputs)
-    while layer:
-        behind: list[Input] = []
-        for given in layer:
-            if given.path in found:
-                continue
-            found[given.path] = given
-            order = RunFolder(Path(given.path)).read_order()
-            behind += order.inputs if order is not None else ()
-        layer = behind
-    return list(found.values())
-
-
-def prepared_artifacts(inputs: Iterable[Input]) -> Path:
-    """Return the artifacts of the one prepare run among inputs or behind them.
-
-    Raises:
-        ConfigError: there is none, or there are several.
-    """
-    found = sorted({given.path for given in reachable(inputs) if given.kind == "prepare"})
-    if len(found) != 1:
-        names = ", ".join(Path(path).name for path in found) or "none"
-        raise ConfigError(f"the stage needs the data of one prepare stage, found {names}; correct its `needs`")
-    return Path(found[0]) / "artifacts"
 
 
 def open_sets(artifacts: Path, names: Iterable[str], *, study_folder: str | None) -> dict[str, RowSet]:
