@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from ablab.tasks.summarization.config import Data
+from ablab.tasks.summarization.corpus import read_splits
+
 HEAD = """
 name: toy
 question: Does it matter?
@@ -162,6 +165,24 @@ def test_overlapping_files_are_an_error_before_anything_runs(bench: Callable, tm
     assert [(each.severity, each.evidence) for each in found] == [("error", {"train.val": 1})]
     assert bench(files(tmp_path, overlap="drop")).findings("dialogues-overlap") == []
     assert bench(files(tmp_path)).findings("dialogues-overlap") == []
+
+
+def test_samples_times_epochs_for_steps_is_found_in_the_files_before_anything_runs(
+    bench: Callable, tmp_path: Path
+) -> None:
+    def study(total: int) -> str:
+        given = files(tmp_path).replace("validation_files: [dev.csv]", "splits: {validation: 0.2, test: 0.1}")
+        write(tmp_path / "train.csv", [(f"안녕하세요 {i}", "인사합니다.") for i in range(40)])
+        return given.replace("steps: 10, ", f"epochs: 6, batch: 4, schedule: {{steps: {total}}}, ")
+
+    write(tmp_path / "train.csv", [(f"안녕하세요 {i}", "인사합니다.") for i in range(40)])
+    data = Data(source="files", files=("train.csv",), splits={"validation": 0.2, "test": 0.1})
+    rows = len(read_splits(data, revisions={}, folder=str(tmp_path))["train"])
+    assert 20 < rows < 40
+    found = bench(study(6 * rows)).findings("schedule-total-differs")
+    assert found[0].evidence == {"steps": int(6 * rows / 4), "schedule.steps": 6 * rows}
+    assert "hardly decays" in found[0].message
+    assert bench(study(int(6 * rows / 4))).findings("schedule-total-differs") == []
 
 
 def test_what_was_prepared_tells_overlap_too(bench: Callable) -> None:

@@ -18,7 +18,7 @@ from ablab.contract.failure import AblabError
 from ablab.contract.finding import Finding
 from ablab.contract.registry import is_file_reference, nearest
 from ablab.contract.training import Trainability
-from ablab.data.dialogues import Dialogue, Fields, ascii_share, overlaps, read_dialogues
+from ablab.data.dialogues import Dialogue, Fields, ascii_share, divide, overlaps, read_dialogues
 from ablab.study.schema import Experiment, Stage
 from ablab.tasks.summarization.config import Baseline, Data, DecodeSweep, Evaluate, Input, Model
 from ablab.tasks.summarization.families import family_of, positions_of, targets_of
@@ -321,10 +321,20 @@ def _steps(view: AuditView, experiment: Experiment, stage: Stage) -> int | None:
     planned = view.fact(experiment.name, "steps.planned")
     if planned is not None and stage.kind == "train":
         return int(planned.value)
-    rows = view.fact(experiment.name, "dialogues.train")
+    rows = _train_rows(view, experiment)
     if rows is None or epochs is None:
         return None
-    return max(1, int(epochs * rows.value / stage.parameters.batch + 1e-9))
+    return max(1, int(epochs * rows / stage.parameters.batch + 1e-9))
+
+
+def _train_rows(view: AuditView, experiment: Experiment) -> int | None:
+    """Return the dialogues to train on: as prepared, or as the files say before that; None where neither tells."""
+    known, data = view.fact(experiment.name, "dialogues.train"), data_of(experiment)
+    if known is not None or data is None:
+        return None if known is None else int(known.value)
+    as_they_are = data.overlap == "keep" and data.max_dialogues is None and not data.pretraining_topics
+    rows = _derived(data, view.study.path, "train_rows") if as_they_are else None
+    return None if rows is None else int(rows)
 
 
 def overlapping(view: AuditView) -> Iterable[Finding]:
@@ -429,7 +439,7 @@ def _derived(data: Data, study: str, name: str) -> Any:
 
 @cache
 def _read(data: Data, folder: str, stamps: tuple[tuple[str, int], ...]) -> dict[str, Any]:
-    """Return overlaps and the share of ASCII letters of local files; read once for each state of them."""
+    """Return overlaps, rows to train on and the share of ASCII letters of local files, read once for each state."""
     fields = Fields(**data.fields.model_dump())
     splits: dict[str, list[Dialogue]] = {}
     for name, files in (("train", data.files), ("val", data.validation_files), ("test", data.test_files)):
@@ -437,7 +447,13 @@ def _read(data: Data, folder: str, stamps: tuple[tuple[str, int], ...]) -> dict[
             paths = [Path(folder, Path(file).expanduser()) for file in files]
             splits[name] = [row for path in paths for row in read_dialogues(path, fields=fields)]
     texts = [text for rows in splits.values() for row in rows for text in row.summaries]
+    held = {
+        "validation": 0.0 if splits.get("val") else data.splits.validation,
+        "test": 0.0 if splits.get("test") else data.splits.test,
+    }
+    train = divide(splits["train"], **held, seed=data.splits.seed)["train"] if any(held.values()) else splits["train"]
     return {
+        "train_rows": len(train),
         "overlaps": {name: len(pairs) for name, pairs in overlaps(splits).items()},
         "ascii_share": ascii_share(texts),
     }
