@@ -143,10 +143,23 @@ def test_a_blind_model_sees_one_colour(bench: Bench) -> None:
     assert len({array.tobytes() for array in pixels if array is not None}) == 1
 
 
+@pytest.mark.parametrize("languages", [{"ko": 1.0}, {"en": 0.5, "ko": 0.5}])
+def test_a_phase_trains_on_the_languages_it_names(bench: Bench, finetuned: RunFolder, languages: Any) -> None:
+    order = finetuned.read_order()
+    assert order is not None
+    parameters = {**order.parameters, "languages": languages}
+    mixture = build_code(order.model_copy(update={"parameters": parameters})).data("train").mixture  # type: ignore[attr-defined]
+    spoken = [rows.conversation(row).language for rows, row in map(mixture.place, range(len(mixture)))]
+    assert {name: spoken.count(name) / len(spoken) for name in set(spoken)} == languages
+    everything = build_code(order).data("train").mixture  # type: ignore[attr-defined]
+    assert len(spoken) < len(everything)
+
+
 def test_what_is_supervised_is_told(bench: Bench, finetuned: RunFolder) -> None:
     result = finetuned.read_result()
     assert result is not None
     facts = result.facts
+    assert facts["supervised.user"] == 0
     assert facts["supervised.none"] == 0 and facts["supervised.all"] == 0 and facts["truncated.answers"] == 0
     assert "USER: <image>" in facts["batch.text"] and "ASSISTANT: " in facts["batch.text"]
     assert facts["supervised.preview"].endswith("</s>") and facts["batch.padding"] < 0.5

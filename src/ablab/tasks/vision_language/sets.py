@@ -288,6 +288,7 @@ def phase_mixture(
     split: str,
     validation: str | None,
     held_out: int,
+    languages: Mapping[str, float] | None = None,
 ) -> Mixture:
     """Return what trains ("train") or validates ("val"): the named validation set, or rows kept from the mixture.
 
@@ -297,9 +298,10 @@ def phase_mixture(
         split: train or val.
         validation: set that validates; None keeps `held_out` rows of the mixture apart.
         held_out: how many.
+        languages: share of each language among what trains; none takes all rows.
     """
     if validation is None:
-        return Mixture(sets(shares), shares, held_out=held_out, part=split)
+        return Mixture(sets(shares), shares, held_out=held_out, part=split, languages=languages)
     if split == "val":
         return Mixture(sets([validation]), {validation: 1})
-    return Mixture(sets(shares), shares)
+    return Mixture(sets(shares), shares, languages=languages)

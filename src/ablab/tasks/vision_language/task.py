@@ -182,6 +182,7 @@ class VisionLanguage:
             split=split,
             validation=section.validation,
             held_out=section.held_out,
+            languages=self.parameters.languages,
         )
 
     def _sets(self, names: Iterable[str]) -> Any:
