@@ -167,6 +167,29 @@ def test_four_bit_matrices_compute_what_they_dequantise_to_and_merge_into_full_o
     torch.testing.assert_close(model(tokens).logits, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_four_bits_leave_alone_what_an_architecture_keeps_wide(build, name):
+    """T5 casts what goes into `wo` to the type of its matrix: in 4 bits that would be bytes."""
+    model = build(name, kind="seq2seq")
+    plain = copy.deepcopy(model)
+    add_lora(model, rank=2, alpha=4, quantized=True)
+    train_a_little(model, None)
+    held = {path.removesuffix(".base_layer") for path, module in model.named_modules() if is_quantized(module)}
+    assert held and not any(path.endswith(".wo") for path in held)
+    with torch.no_grad():
+        for path, module in model.named_modules():
+            if hasattr(module, "get_delta_weight"):
+                base = module.base_layer
+                weight = dequantized(base) if is_quantized(base) else base.weight
+                plain.get_submodule(path).weight.copy_(weight + module.get_delta_weight("default"))
+    ids = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(0))
+    expected = plain(input_ids=ids, decoder_input_ids=ids).logits
+    torch.testing.assert_close(model(input_ids=ids, decoder_input_ids=ids).logits, expected, rtol=1e-3, atol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow = model(input_ids=ids, decoder_input_ids=ids).logits.float()
+    assert float(((narrow - expected).norm() / expected.norm()).detach()) < 0.05
+
+
 def test_the_error_of_four_bits_is_that_of_nf4():
     from torch import nn
 

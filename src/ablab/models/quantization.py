@@ -1,6 +1,8 @@
 """Matrices in 4 bits (NF4, double quantisation; QLoRA, arXiv 2305.14314) through bitsandbytes, on GPU and CPU.
 
-Every linear layer inside the blocks of a transformer is quantised; embeddings, norms and the head stay as they are.
+Every linear layer inside the blocks of a transformer is quantised; embeddings, norms and the head stay as they are, and
+so do layers that the architecture asks to keep wide: T5 casts what goes into its `wo` to the type of that matrix, which
+in 4 bits is a type of bytes.
 The model is then prepared for training in k bits as peft asks: all frozen, what is left of it in fp32.
 """
 
@@ -23,7 +25,12 @@ def quantize(model: nn.Module) -> nn.Module:
         ConfigError: bitsandbytes is not installed, or the model has no layers with linear matrices.
     """
     bitsandbytes = _library()
-    names = [name for name, module in model.named_modules() if type(module) is nn.Linear and _in_layers(model, name)]
+    wide = _kept_wide(model)
+    names = [
+        name
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and _in_layers(model, name) and wide.isdisjoint(name.split("."))
+    ]
     if not names:
         raise ConfigError(f"{type(model).__name__} has no linear matrices in layers to hold in 4 bits")
     for name in names:
@@ -69,6 +76,13 @@ def _quantized(bitsandbytes: Any, layer: nn.Module) -> nn.Module:
     if layer.bias is not None:
         made.bias = layer.bias
     return made.to(layer.weight.device)
+
+
+def _kept_wide(model: nn.Module) -> set[str]:
+    """Return the names of modules that transformers keeps in fp32 whatever the rest of the model is held in."""
+    lists = ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+    models = [module for module in model.modules() if hasattr(module, lists[0])]
+    return {name for module in models for each in lists for name in getattr(module, each, None) or ()}
 
 
 def _in_layers(model: nn.Module, name: str) -> bool:
