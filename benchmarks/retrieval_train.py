@@ -31,37 +31,39 @@ import time
 from pathlib import Path
 from typing import Any
 
-BATCH, WARM = 64, 2
-SIZE, TOKENS, WIDTH, LAYERS = 48, 40, 64, 4
+BATCH, WARM, TOKENS = 64, 2, 40
+#: Layers, width and side of the images of both towers: the laptop profile's, and larger ones.
+TOWERS = {"small": (4, 64, 48), "large": (6, 128, 96)}
 
 
-def sections() -> dict[str, Any]:
+def sections(towers: str) -> dict[str, Any]:
     """Return the sections both train from."""
     from ablab.tasks.retrieval.sections import Loss, Model, Towers
 
+    layers, width, side = TOWERS[towers]
     shared = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": LAYERS,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
     }
     text = {"model_type": "clip_text_model", "max_position_embeddings": TOKENS, **shared}
-    vision = {"model_type": "clip_vision_model", "image_size": SIZE, "patch_size": 8, **shared}
+    vision = {"model_type": "clip_vision_model", "image_size": side, "patch_size": 8, **shared}
     return {
         "towers": Towers(text={"config": text}, vision={"config": vision}, tokens=TOKENS),
-        "model": Model(width=WIDTH, heads=4, dropout=0.0, cells="shared"),
+        "model": Model(width=width, heads=4, dropout=0.0, cells="shared"),
         "loss": Loss(temperature=1.0),
     }
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, towers: str) -> None:
     """Write the generated set, once."""
     from ablab.tasks.retrieval.preparation import prepare as write
     from ablab.tasks.retrieval.sections import Data
 
     # Images stay files: both decode them as they train, as they must where a set does not fit into memory.
-    data = Data(source="mini-m2kr", subset="evqa", image_size=SIZE, tokenizer={"name": "bpe", "vocabulary": 2048},
-                cache_images=False)  # fmt: skip
+    tokenizer, side = {"name": "bpe", "vocabulary": 2048}, TOWERS[towers][2]
+    data = Data(source="mini-m2kr", subset="evqa", image_size=side, tokenizer=tokenizer, cache_images=False)
     write(data, _context(folder, kind="prepare"))
 
 
@@ -105,12 +107,12 @@ def _parameters(steps: int, precision: str, frozen: bool) -> Any:
     )
 
 
-def _task(folder: Path, parameters: Any) -> Any:
+def _task(folder: Path, parameters: Any, towers: str) -> Any:
     from ablab.contract.order import Input
     from ablab.tasks.retrieval.task import Retrieval
 
     given = Input(reference="prepare", stage="prepare", kind="prepare", key="p", path=str(folder))
-    return Retrieval(sections(), inputs=[given], parameters=parameters)
+    return Retrieval(sections(towers), inputs=[given], parameters=parameters)
 
 
 def clocks() -> tuple[float, float]:
@@ -123,7 +125,7 @@ def rates(steps: int, began: tuple[float, float], ended: tuple[float, float]) ->
     return steps * BATCH / (ended[0] - began[0]), steps * BATCH / (ended[1] - began[1])
 
 
-def ours(folder: Path, *, steps: int, precision: str, frozen: bool) -> tuple[float, float]:
+def ours(folder: Path, *, steps: int, precision: str, frozen: bool, towers: str) -> tuple[float, float]:
     """Train with the loop and return pairs a second."""
     import torch
 
@@ -132,7 +134,7 @@ def ours(folder: Path, *, steps: int, precision: str, frozen: bool) -> tuple[flo
     from ablab.training.loop import Trainer
 
     parameters = _parameters(steps + WARM, precision, frozen)
-    code, run = _task(folder, parameters), Path(tempfile.mkdtemp())
+    code, run = _task(folder, parameters, towers), Path(tempfile.mkdtemp())
     trainer = Trainer(
         code, parameters, _context(run, kind="train"), world=World(), device=torch.device("cpu"),
         direction=lambda _: "lower",
@@ -146,7 +148,7 @@ def ours(folder: Path, *, steps: int, precision: str, frozen: bool) -> tuple[flo
     return rates(steps, began, clocks())
 
 
-def peer(folder: Path, *, steps: int, precision: str, frozen: bool) -> tuple[float, float]:
+def peer(folder: Path, *, steps: int, precision: str, frozen: bool, towers: str) -> tuple[float, float]:
     """Train with sentence-transformers and return pairs a second."""
     import datasets
     import torch
@@ -157,9 +159,14 @@ def peer(folder: Path, *, steps: int, precision: str, frozen: bool) -> tuple[flo
     from transformers import TrainerCallback
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+    from ablab.tasks.retrieval import building
+
     datasets.disable_progress_bars()
-    black = Image.new("RGB", (SIZE, SIZE))
-    code = _task(folder, _parameters(1, precision, frozen))
+    # Its towers are as transformers has them, not in blocks.
+    building.use_blocks = lambda tower: tower
+    side = TOWERS[towers][2]
+    black = Image.new("RGB", (side, side))
+    code = _task(folder, _parameters(1, precision, frozen), towers)
     retriever = code.model(seed=1)
     # The processor has normalised already.
     retriever.vision.model.mean.zero_()
@@ -178,8 +185,8 @@ def peer(folder: Path, *, steps: int, precision: str, frozen: bool) -> tuple[flo
             super().__init__()
             self.retriever = retriever
             self.words = words_of(code)
-            size = {"height": SIZE, "width": SIZE}
-            self.looks = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size=size)
+            size = {"height": side, "width": side}
+            self.looks = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=size)
 
         def preprocess(self, inputs: Any, prompt: str | None = None, **more: Any) -> dict[str, Any]:
             rows = [json.loads(row) for row in inputs]
@@ -286,7 +293,8 @@ def memory() -> dict[str, float]:
 def child(which: str, arguments: argparse.Namespace, python: str, folder: Path) -> tuple[float, float]:
     """Run one side in a process of its own."""
     command = [python, __file__, "--child", which, "--folder", str(folder), "--steps", str(arguments.steps),
-               "--precision", arguments.precision, *(["--frozen"] if arguments.frozen else [])]  # fmt: skip
+               "--precision", arguments.precision, "--towers", arguments.towers,
+               *(["--frozen"] if arguments.frozen else [])]  # fmt: skip
     source = str(Path(__file__).parents[1] / "src")
     env = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": source}
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -304,6 +312,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--towers", choices=list(TOWERS), default="small")
     parser.add_argument("--frozen", action="store_true", help="towers do not train")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--child", choices=["ours", "peer"], help=argparse.SUPPRESS)
@@ -314,8 +323,9 @@ def main() -> None:
     elif arguments.child:
         run = ours if arguments.child == "ours" else peer
         found = run(
-            Path(arguments.folder), steps=arguments.steps, precision=arguments.precision, frozen=arguments.frozen
-        )
+            Path(arguments.folder), steps=arguments.steps, precision=arguments.precision, frozen=arguments.frozen,
+            towers=arguments.towers,
+        )  # fmt: skip
         print(json.dumps(found))
     else:
         if not arguments.peer:
@@ -327,7 +337,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """Let both take turns and print what they reach."""
     ratios: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as name:
-        prepare(Path(name))
+        prepare(Path(name), arguments.towers)
         for _ in range(arguments.rounds):
             mine = child("ours", arguments, sys.executable, Path(name))
             theirs = child("peer", arguments, arguments.peer, Path(name))

@@ -69,8 +69,12 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
-    def forward(self, state: Tensor, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return (B, Q, H) for a state (B, Q, H) that looks at tokens (B, T, H) of which `valid` (B, T) count."""
+    def forward(self, state: Tensor, tokens: Tensor, valid: Tensor | None = None, *, rows: int = 1) -> Tensor:
+        """Return (B, Q, H) for a state (B, Q, H) that looks at tokens (B, T, H) of which `valid` (B, T) count.
+
+        A state (1, Q, H) is that of all rows, and is projected once. Where it looks at itself and nothing is dropped,
+        what comes out is that of all rows too; otherwise every one of `rows` draws its own dropout.
+        """
         mask = None if valid is None else valid[:, None, None, :]
         query, key, value = (
             self._split(self.query(state)),
@@ -78,6 +82,8 @@ class Attention(nn.Module):
             self._split(self.value(tokens)),
         )
         dropout = self.dropout if self.training else 0.0
+        many = max(len(tokens), rows if dropout else 1)
+        query, key, value = (part.expand(many, -1, -1, -1) for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
@@ -115,10 +121,13 @@ class Cell(nn.Module):
     def forward(
         self, state: Tensor, ids: Tensor, text: Tensor | None, image: Tensor | None, seen: tuple[Seen, Seen]
     ) -> Tensor:
-        """Return the next state (B, Q, H) from the tokens (B, T, H) of one depth; None: no item has them."""
+        """Return the next state (B, Q, H) from the tokens (B, T, H) of one depth; None: no item has them.
+
+        The first state, which is that of all items, may be given once, as (1, Q, H).
+        """
         asked = state + ids
         normed = self.state_norm(asked)
-        kept = asked + self.own(normed, normed)
+        kept = asked + self.own(normed, normed, rows=len(seen[0].present))
         added: Tensor | float = 0.0
         forget: Tensor = self.text_forget.bias
         if text is not None:
@@ -162,13 +171,13 @@ class Fusion(nn.Module):
     def forward(self, text: Seen, image: Seen) -> Tensor:
         """Return normalised vectors, fp32 (B, queries, output), or (B, 1, output) where they are pooled."""
         rows = len(text.present)
-        state = self.state.expand(rows, -1, -1)
+        state = self.state[None]
         seen = (_readable(text), _readable(image))
         for depth, (text_map, image_map) in enumerate(zip(self.text_maps, self.image_maps, strict=True)):
             words = None if text.states is None else text_map(text.states[depth])
             patches = None if image.states is None else image_map(image.states[depth])
             state = self.cell(state, self.ids, words, patches, seen)
-        vectors = self.head(state).float()
+        vectors = self.head(state).float().expand(rows, -1, -1)
         if self.shape.pooled:
             vectors = vectors.mean(dim=1, keepdim=True)
         return F.normalize(vectors, dim=-1)

@@ -13,6 +13,7 @@ from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.contract.seeds import stream_seed
 from ablab.data.pairs import Pairs
+from ablab.models.feedforward import use_blocks
 from ablab.models.fusion import FusionShape
 from ablab.models.hub import load_model, load_tokenizer
 from ablab.models.retriever import Modalities, Retriever, Role, Temperature
@@ -92,8 +93,8 @@ class Builder:
             sized = {"vocab_size": max(vocabulary, text.config.get("vocab_size", 0))}
         places = self._places()
         return (
-            load_model(text, kind="text", seed=seed, role="text", config=sized, **places),
-            load_model(vision, kind="vision", seed=seed, role="vision", **places),
+            use_blocks(load_model(text, kind="text", seed=seed, role="text", config=sized, **places)),
+            use_blocks(load_model(vision, kind="vision", seed=seed, role="vision", **places)),
             "transformers",
         )
 
