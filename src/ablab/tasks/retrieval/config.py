@@ -309,6 +309,11 @@ SPEC = TaskSpec(
             description="Share of queries whose best passage of the batch is a positive; chance is 1 / batch.",
         ),
         Metric(
+            name="*/image_r_at_1",
+            direction="higher",
+            description="The same of a pretrain stage's images, found from another drawing of the same thing.",
+        ),
+        Metric(
             name="*/hit_at_*",
             direction="higher",
             description='Share of queries with a positive among the first K of the pool; M2KR calls it "Recall@K".',
@@ -325,6 +330,7 @@ SPEC = TaskSpec(
     ),
     audits="ablab.tasks.retrieval.audits:AUDITS",
     code="ablab.tasks.retrieval.task:Retrieval",
+    scaffold="ablab.tasks.retrieval:scaffold.yaml",
     preload=(
         "ablab.tasks.retrieval.task",
         "ablab.tasks.retrieval.evaluation",

@@ -128,7 +128,7 @@ class TowerPretraining:
             nats, more = objective(vectors[0][span], vectors[1][span], **ids)
             if others is not None:
                 between, found = objective(others[span], vectors[1][span], **ids)
-                nats, more = nats + weight * between, {**more, "image r_at_1": found["r_at_1"]}
+                nats, more = nats + weight * between, {**more, "image_r_at_1": found["r_at_1"]}
             total = total + nats
             terms = {name: terms.get(name, 0.0) + value for name, value in more.items()}
             low += size
@@ -145,7 +145,7 @@ class TowerPretraining:
     def metrics(self, split: str, totals: Mapping[str, float], weight: float) -> dict[str, float]:
         """Return loss and in-batch recall at one, of images by texts (and by other images)."""
         return {
-            f"{split}/{name}": totals[name] / weight for name in ("loss", "r_at_1", "image r_at_1") if name in totals
+            f"{split}/{name}": totals[name] / weight for name in ("loss", "r_at_1", "image_r_at_1") if name in totals
         }
 
     def facts(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
