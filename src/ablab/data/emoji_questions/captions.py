@@ -13,7 +13,7 @@ from ablab.data.emoji_questions.things import LANGUAGES, Thing, Things
 def short(scene: Scene, language: str) -> str:
     """Return the names and categories of what is in a scene."""
     return ", ".join(
-        f"{drawing.thing.says('name', language)} ({drawing.thing.says('category', language)})"
+        f"{drawing.thing.says('category', language)}: {drawing.thing.says('name', language)}"
         for drawing in scene.drawings
     )
 
@@ -32,8 +32,8 @@ def _described(item: Item, language: str) -> str:
     thing = item.drawing.thing
     kind, category, name = (thing.says(what, language) for what in ("kind", "category", "name"))
     text = {
-        "en": f"{name}, {article(category)} {category}, {kind}.",
-        "ko": f"{name}, {category}, {kind}.",
+        "en": f"{kind}, {article(category)} {category}: {name}.",
+        "ko": f"{kind}, {category}: {name}.",
     }[language]
     return f"{where}: {text}" if where else text
 

@@ -465,7 +465,7 @@ _TASK = "ablab.tasks.vision_language"
 
 PREPARE = replace(
     stages.PREPARE,
-    version=2,
+    version=3,
     references=_data_references,
     summary="read, check and index conversations; generate questions and train a tokenizer where asked",
 )
