@@ -14,7 +14,16 @@ from ablab.data.emoji_questions import SETS, Sizes
 from ablab.data.templates import TEMPLATES as KNOWN
 from ablab.study.loading import load, load_text
 from ablab.study.problems import StudyError
-from ablab.tasks.vision_language.config import GENERATED_SETS, TEMPLATES, Data, Evaluate, Generated, Phase, Template
+from ablab.tasks.vision_language.config import (
+    GENERATED_SETS,
+    SPEC,
+    TEMPLATES,
+    Data,
+    Evaluate,
+    Generated,
+    Phase,
+    Template,
+)
 
 STUDY = Path(__file__).parents[3] / "studies" / "tinyllava.yaml"
 
@@ -161,3 +170,14 @@ def test_every_arm_of_the_log_can_be_started_without_a_network(profile: str) -> 
                 assert stage.parameters.precision == "fp32" and stage.parameters.steps is not None
     started = load(STUDY, profile=profile, overrides=["experiments.E06.planned=false"])
     assert not started.experiments["E06"].planned
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("korean", "higher"), ("korean/kind", "higher"), ("GQA", "higher"), ("val/loss", "lower"),
+        ("train/experts-balance", "lower"), ("POPE/random/yes_ratio", "lower"), ("average/korean", "higher"),
+    ],
+)  # fmt: skip
+def test_scores_of_ones_own_benchmarks_are_better_when_higher(name: str, direction: str) -> None:
+    assert SPEC.metric(name).direction == direction

@@ -574,7 +574,15 @@ SPEC = TaskSpec(
             unit="nats",
             description="Loss a supervised token with another or no image, less that with the right one.",
         ),
+        Metric(
+            name="*experts-*",
+            direction="lower",
+            description="Auxiliary loss of the language experts (balance, z), weighted as it stands in the loss.",
+        ),
+        Metric(name="*padding", direction="lower", description="Share of the tokens of a batch that are padding."),
         *benchmarks.METRICS,
+        # What is left are scores of benchmarks of one's own, under the names the study gives them.
+        Metric(name="*", direction="higher", description=""),
     ),
     audits=f"{_TASK}.audits:AUDITS",
     code=f"{_TASK}.task:VisionLanguage",
