@@ -11,13 +11,13 @@ SOURCES = [*(ROOT / "src/ablab/audit").rglob("*.py"), *(ROOT / "src/ablab/tasks"
 
 
 def ids_in_source() -> set[str]:
-    """Return the names given to `finding` and `not_checked`, both branches of a conditional one."""
+    """Return the names given to what makes findings, both branches of a conditional one."""
     found: set[str] = set()
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1):
                 continue
-            if node.func.id in ("finding", "not_checked"):
+            if node.func.id in ("finding", "not_checked", "told_once"):
                 found |= {n.value for n in ast.walk(node.args[1]) if isinstance(n, ast.Constant) and n.value}
     return {name for name in found if isinstance(name, str)}
 

@@ -61,6 +61,14 @@ def test_an_undeclared_difference_is_an_error_until_it_is_declared(ablab: Ablab,
     assert "model.layers: 4 -> 3  (declared)" in ablab("check", "mine.yaml").stdout
 
 
+@pytest.mark.parametrize("task", ["language-modeling", "vision-language", "retrieval", "summarization"])
+@pytest.mark.parametrize("profile", ["laptop", "smoke"])
+def test_a_first_study_of_every_task_is_sound(ablab: Ablab, task: str, profile: str) -> None:
+    ablab("new", "mine.yaml", "--task", task)
+    assert "0 errors" in ablab("check", "mine.yaml", "--profile", profile).stdout
+    assert json.loads(ablab("plan", "mine.yaml", "--profile", profile, "--json").stdout)["runs"]
+
+
 def test_new_refuses_to_overwrite(ablab: Ablab) -> None:
     ablab("new", "mine.yaml")
     assert "exists" in ablab("new", "mine.yaml", code=2).stderr

@@ -67,7 +67,7 @@ def not_checked(
         id=id,
         severity="note",
         where=where,
-        message=f"not checked; {remedy}: {lacking}",
+        message=lacking,
         remedy=remedy,
         subjects=subjects,
         line=view.line(where, comparison),
@@ -85,7 +85,8 @@ def shown(value: object) -> str:
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Join names, the first few of many."""
+    """Join names, each once, the first few of many."""
+    names = list(dict.fromkeys(names))
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {len(names) - most} more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +71,7 @@ def comparison_differences(study: Study) -> list[dict[str, Any]]:
                     "comparison": comparison.name,
                     "baseline": comparison.baseline,
                     "variant": name,
+                    "control": name in (*comparison.fail_controls, *comparison.pass_controls),
                     "differences": [
                         {
                             "path": path,
@@ -89,25 +91,30 @@ def comparison_differences(study: Study) -> list[dict[str, Any]]:
 
 
 def _print_differences(rows: Sequence[dict[str, Any]]) -> None:
-    marks = {"factor": "under test", "also": "declared", None: "NOT DECLARED"}
+    marks = {"factor": "  (under test)", "also": "  (declared)"}
     for row in rows:
-        say(f"{row['comparison']}: {row['variant']} against {row['baseline']}")
+        # A control may differ in what it likes: it is not judged against the baseline, it shows that judging works.
+        control = "control " if row["control"] else ""
+        unmarked = "" if row["control"] else "  (NOT DECLARED)"
+        say(f"{row['comparison']}: {control}{row['variant']} against {row['baseline']}")
         if not row["differences"]:
             say("    no difference")
         for item in row["differences"]:
-            say(f"    {item['path']}: {item['baseline']} -> {item['variant']}  ({marks[item['declared']]})")
+            say(f"    {item['path']}: {item['baseline']} -> {item['variant']}{marks.get(item['declared'], unmarked)}")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print findings, the worst first, with remedy."""
     order = {"error": 0, "warning": 1, "note": 2}
     for finding in sorted(findings, key=lambda item: (item.accepted is not None, order[item.severity])):
-        label = "accepted" if finding.accepted else finding.severity if finding.checked else "not checked"
+        unchecked = f"not checked; {finding.remedy}"
+        label = "accepted" if finding.accepted else finding.severity if finding.checked else unchecked
         place = f" (line {finding.line})" if finding.line else ""
         say(f"{label}: {finding.id}: {finding.message} [{finding.where}{place}]")
         if finding.accepted:
             say(f"    accepted: {finding.accepted}")
-        elif finding.remedy:
+        elif finding.remedy and finding.checked:
             say(f"    {finding.remedy}")
-    counts = {level: sum(f.severity == level and not f.accepted for f in findings) for level in order}
-    say(f"{counts['error']} errors, {counts['warning']} warnings, {counts['note']} notes")
+    levels = Counter(f.severity if f.checked else "unchecked" for f in findings if not f.accepted)
+    told = [f"{levels[level]} {level}{'' if levels[level] == 1 else 's'}" for level in order]
+    say(", ".join([*told, *([f"{levels['unchecked']} not checked"] if levels["unchecked"] else [])]))

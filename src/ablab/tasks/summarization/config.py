@@ -415,6 +415,7 @@ SPEC = TaskSpec(
     ),
     audits="ablab.tasks.summarization.audits:AUDITS",
     code="ablab.tasks.summarization.task:Summarization",
+    scaffold="ablab.tasks.summarization:scaffold.yaml",
     preload=(
         "ablab.tasks.summarization.task",
         "ablab.tasks.summarization.evaluation",

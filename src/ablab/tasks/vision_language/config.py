@@ -586,6 +586,7 @@ SPEC = TaskSpec(
     ),
     audits=f"{_TASK}.audits:AUDITS",
     code=f"{_TASK}.task:VisionLanguage",
+    scaffold="ablab.tasks.vision_language:scaffold.yaml",
     preload=(
         f"{_TASK}.task",
         f"{_TASK}.stages",
