@@ -141,6 +141,14 @@ def test_little_is_padding() -> None:
         assert 1 - sum(lengths) / (width * len(rows)) < 0.05
 
 
+@pytest.mark.parametrize("count", [16, 128])
+def test_samples_of_like_length_leave_little_padding_in_short_rows(count: int) -> None:
+    lengths = np.random.default_rng(1).integers(66, 74, count).tolist()
+    rows = spread(lengths, row_tokens=256)
+    width = max(sum(lengths[i] for i in row) for row in rows)
+    assert 1 - sum(lengths) / (width * len(rows)) < 0.05 and width <= 1.1 * 256
+
+
 def test_batches_are_of_like_length_and_one_kind() -> None:
     generator = np.random.default_rng(0)
     kinds = (generator.random(1003) < 0.7).astype(np.int64)

@@ -7,6 +7,7 @@ rounding, so how a batch is packed is no part of what it computes.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ def _flat(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(index for row in rows for index in row)
 
 
-#: Numbers of rows tried above the fewest, for the one with the least padding.
+#: Numbers of rows tried above the fewest, beside those that give every row equally many samples.
 _TRIED = 3
 
 
@@ -106,7 +107,7 @@ def spread(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
     most = max(row_tokens, max(lengths))
     least = -(-sum(lengths) // most)
     best: tuple[int, list[list[int]]] | None = None
-    for count in range(least, min(least + _TRIED, len(lengths)) + 1):
+    for count in _counts(len(lengths), least):
         rows = _even(lengths, count)
         width = max(sum(lengths[i] for i in row) for row in rows)
         if width <= most * 1.1 and (best is None or width * count < best[0]):
@@ -116,13 +117,20 @@ def spread(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
     return _even(lengths, min(least + _TRIED, len(lengths)))
 
 
+def _counts(samples: int, least: int) -> list[int]:
+    """Return numbers of rows worth trying, the fewest first: samples of like length fill rows of equally many best."""
+    near = range(least, min(least + _TRIED, samples) + 1)
+    equal = (-(-samples // each) for each in range(1, samples // least + 1))
+    return sorted({*near, *equal})
+
+
 def _even(lengths: Sequence[int], count: int) -> list[list[int]]:
     rows: list[list[int]] = [[] for _ in range(count)]
-    filled = [0] * count
+    filled = [(0, place) for place in range(count)]
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        place = min(range(count), key=filled.__getitem__)
+        tokens, place = filled[0]
         rows[place].append(index)
-        filled[place] += lengths[index]
+        heapq.heapreplace(filled, (tokens + lengths[index], place))
     return [sorted(row) for row in rows if row]
 
 
