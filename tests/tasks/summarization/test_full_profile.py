@@ -1,0 +1,134 @@
+"""Every arm of the full profile trains and writes its submission, on models loaded by their names on the hub.
+
+Nothing of the study is changed but what makes it small: two steps, few tokens of output, scores by characters. Names
+lead to a hub cache of tiny repositories of the same classes and formats, data to files as the competition has them.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablab.contract.failure import EXIT_DONE
+from ablab.contract.order import Resources
+from ablab.data.generated_dialogues import generate_dialogues
+from ablab.launch.orders import Common, build_order
+from ablab.plan.planning import make_plan
+from ablab.store.hub import extend_lock, lock_path
+from ablab.store.layout import Store
+from ablab.study.loading import load
+from ablab.worker.main import execute
+from tests.tasks.summarization.test_dialogue_summary import LOG
+from tests.tasks.summarization.tiny_hub import write_hub
+
+STUDY = Path(__file__).parents[3] / "studies" / "dialogue-summary.yaml"
+ARMS = (*LOG, "whole", "filler", "decoding", "llm")
+SMALL = [
+    "defaults.data.splits.validation=0.2",
+    "defaults.pipeline.train.steps=2",
+    "defaults.pipeline.train.epochs=null",
+    "defaults.pipeline.train.schedule.warmup_ratio=0",
+    "defaults.pipeline.evaluate.decoding.max_new_tokens=4",
+    "defaults.pipeline.evaluate.rouge.samples=10",
+    "defaults.pipeline.evaluate.rouge.tokenizer=characters",
+    "experiments.decoding.pipeline.decode-sweep.rouge.tokenizer=characters",
+    "experiments.decoding.pipeline.decode-sweep.decoding.max_new_tokens=4",
+    "experiments.decoding.pipeline.decode-sweep.dialogues=2",
+]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]], *, summaries: bool = True) -> None:
+    columns = ("fname", "dialogue", "summary", "topic") if summaries else ("fname", "dialogue")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({**row, "summary": row["summaries"][0]} for row in rows)
+
+
+class Lab:
+    """The study in a folder of its own, its runs done as the launcher would order them, each once."""
+
+    def __init__(self, root: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> None:
+        self.path = root / "dialogue-summary.yaml"
+        shutil.copy(STUDY, self.path)
+        data = root / "dialogue-summary"
+        write_csv(data / "train.csv", train)
+        write_csv(data / "dev.csv", test)
+        write_csv(data / "test.csv", test[:2], summaries=False)
+        self.study = load(self.path, overrides=SMALL)
+        self.store = Store(root / "lab")
+        self.done: set[str] = set()
+
+    def run(self, name: str) -> dict[str, Any]:
+        plan = make_plan(self.study, self.store, only=[name], seeds=[42])
+        common = Common(study_folder=str(self.path.parent))
+        results = {}
+        for key in plan.runs:
+            run = plan.runs[key]
+            folder = self.store.run(run.name)
+            if key not in self.done:
+                order = build_order(run, plan=plan, store=self.store, common=common, resources=Resources(threads=1))
+                folder.create().write_order(order)
+                assert execute(folder.order_path) == EXIT_DONE, folder.read_state()
+                self.done.add(key)
+            results[run.stage.name] = (folder, folder.read_result())
+        return results
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    root, threads = tmp_path_factory.mktemp("full"), torch.get_num_threads()
+    train = list(generate_dialogues("train", rows=24, languages=["ko"]))
+    test = list(generate_dialogues("test", rows=3, languages=["ko"]))
+    write_hub(root / "hub", [text for row in train for text in (row["dialogue"], *row["summaries"])])
+    with pytest.MonkeyPatch.context() as patch:
+        import huggingface_hub.constants
+
+        for name, value in (("HF_HUB_CACHE", str(root / "hub")), ("HF_HUB_OFFLINE", "1")):
+            patch.setenv(name, value)
+        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        made = Lab(root, train, test)
+        references = itertools.chain.from_iterable(
+            stage.spec.references(stage.sections, stage.parameters)
+            for arm in made.study.experiments.values() for stage in arm.stages if stage.spec.references
+        )  # fmt: skip
+        extend_lock(lock_path(made.path), references)
+        yield made
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_runs_on_models_of_the_hub(lab: Lab, name: str) -> None:
+    arm = lab.study.experiments[name]
+    results = lab.run(name)
+    _, trained = results["train"]
+    part = arm.stage("train").parameters.parts["all"]
+    assert trained.facts["steps.done"] == 2 and 0 < trained.metrics["train/loss"] < 50
+    table = {row["part"]: row for row in trained.facts["parameters.table"]}["all"]
+    assert table["mode"] == part.mode and table["trained"] > 0
+    if part.mode == "qlora":
+        # No tag is in these vocabularies: each has a row that trains beside the adapters.
+        assert trained.facts["tokens.new"] == trained.facts["tokens.new_trained"] == 15
+    if trained.facts["architecture"] == "bart":
+        assert trained.facts["positions.limit"] == 1026
+    folder, judged = results["evaluate"]
+    assert set(judged.metrics) >= {"test/score", "test/rouge1_words", "test/empty"}
+    decoding = judged.facts["evaluation.decoding"]
+    assert decoding["no_repeat_ngram"] == 3 and decoding["max_new_tokens"] == 4
+    if name == "decoding":
+        assert decoding == results["decode-sweep"][1].facts["chosen"]
+    else:
+        assert decoding["beams"] == arm.stage("evaluate").parameters.decoding.beams
+    with (folder.artifacts / "submission.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["fname", "summary"] and len(rows) == 2, "of the set that is handed in"
+    assert len((folder.artifacts / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 3
