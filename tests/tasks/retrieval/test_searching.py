@@ -62,6 +62,22 @@ def test_evaluation_by_index_and_by_encoding_agree(
     assert len(whole.evaluations[0].examples) == 4
 
 
+def test_an_index_in_bf16_is_smaller_and_states_what_it_loses(make_task: Callable, contexts, tmp_path: Path) -> None:
+    code = make_task()
+    model = code.model(seed=1).eval()
+    full = code.evaluate(model, Index(batch=64), contexts(tmp_path / "a"))
+    half = code.evaluate(model, Index(batch=64, precision="bf16"), contexts(tmp_path / "b"))
+    assert "index.overlap@10" not in full.facts
+    # Two bytes a number, and a byte more for the codes that bound the scores.
+    assert 0.5 < half.facts["index.bytes"] / full.facts["index.bytes"] < 1
+    assert 0.5 < half.facts["index.overlap@10"] <= 1 and 0 < half.facts["index.score_error"] < 0.05
+    ((row,),) = (half.evaluations[0].tables[0].rows,)
+    assert row[0] == "exact, bf16" and row[3] == half.facts["index.overlap@10"]
+    coded = code.evaluate(model, Index(batch=64, precision="bf16", form="8-bit"), contexts(tmp_path / "c"))
+    names = [row[0] for row in coded.evaluations[0].tables[0].rows]
+    assert names == ["exact, bf16", "8-bit"] and coded.facts["index.bytes"] < half.facts["index.bytes"]
+
+
 def test_mined_negatives_are_the_hardest_that_are_none(
     make_task: Callable, pairs: Pairs, prepared: Input, contexts, tmp_path: Path
 ) -> None:

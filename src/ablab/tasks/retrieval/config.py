@@ -113,10 +113,13 @@ class Index(Strict):
     batch: int = setting(64, "Items encoded at once.", ge=1, keyed=False)
     split: Literal["val", "test", "train"] = setting("test", "Pool.")
     form: Literal["exact", "8-bit", "residual"] = setting(
-        "exact", "exact keeps fp32; 8-bit and residual-coded are smaller, and state what they lose."
+        "exact", "8-bit and residual-coded are smaller than exact, and state what they lose."
+    )
+    precision: Literal["fp32", "bf16"] = setting(
+        "fp32", "Of the exact vectors; bf16 takes less room and time, and states what rounding loses."
     )
     bits: Literal[1, 2, 4, 8] = setting(4, "Bits of a number of a residual.")
-    loss_queries: int = setting(256, "Queries by which a compressed index states its loss.", ge=1)
+    loss_queries: int = setting(256, "Queries by which an index states its loss.", ge=1)
 
 
 class Ask(Search):
