@@ -74,6 +74,17 @@ def test_new_refuses_to_overwrite(ablab: Ablab) -> None:
     assert "exists" in ablab("new", "mine.yaml", code=2).stderr
 
 
+@pytest.mark.parametrize("study", [path.stem for path in sorted(STUDIES.glob("*.yaml"))])
+def test_a_built_in_study_is_copied_whole(ablab: Ablab, tmp_path: Path, study: str) -> None:
+    ablab("new", "mine.yaml", "--like", study)
+    assert (tmp_path / "mine.yaml").read_text() == (STUDIES / f"{study}.yaml").read_text()
+    assert "0 errors" in ablab("check", "mine.yaml", "--profile", "smoke").stdout
+
+
+def test_an_unknown_study_names_the_nearest(ablab: Ablab) -> None:
+    assert "did you mean gpt-oelm?" in ablab("new", "mine.yaml", "--like", "gpt-olm", code=2).stderr
+
+
 def test_check_and_plan_speak_json(ablab: Ablab) -> None:
     found = json.loads(ablab("check", str(STUDIES / "gpt-oelm.yaml"), "--profile", "smoke", "--json").stdout)
     assert {finding["id"] for finding in found["findings"]} >= {"learning-rate-differs", "single-seed"}

@@ -46,17 +46,19 @@ def new(
         str | None,
         typer.Option("--command", help='Command line to make a study of: "python train.py --lr 3e-4 --seed 1".'),
     ] = None,
+    like: Annotated[str | None, typer.Option("--like", help="Built-in study to copy: gpt-oelm, tinyllava, ...")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a study file that runs as it is, from a task's example or from a command line of your own.
+    """Write a study file that runs as it is: a task's example, a command line of your own, or a built-in study.
 
     From a task: two arms, three seeds, a criterion, a control, two profiles. From a command: its flags become
-    parameters, its seed the study's seeds, its files are found, and its metrics where its script shows them.
+    parameters, its seed the study's seeds, its files are found, and its metrics where its script shows them. Like a
+    built-in study: a copy of it, to run or to change.
     """
     target = Path(path)
     if target.exists():
         raise ConfigError(f"{target} exists; choose another name, or remove it first")
-    text = _new_text(target, task, command)
+    text = _new_text(target, task, command, like)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     if as_json:
@@ -65,8 +67,14 @@ def new(
         say(f"{target} written. Next: ablab check {target} && ablab run {target} --profile smoke")
 
 
-def _new_text(target: Path, task: str, command: str | None) -> str:
+def _new_text(target: Path, task: str, command: str | None, like: str | None) -> str:
     """Return the text of a new study."""
+    if command is not None and like is not None:
+        raise ConfigError("give --command or --like, not both")
+    if like is not None:
+        from ablab.study.scaffold import built_in_study
+
+        return built_in_study(like)
     if command is not None:
         from ablab.study.command_scaffold import command_scaffold
 
