@@ -6,7 +6,7 @@ hold for every task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,15 @@ def lineage(study: Study, experiment: Experiment) -> Iterator[tuple[str, Stage]]
     for stage in experiment.stages:
         if not is_select(stage.spec):
             yield from visit(experiment, stage)
+
+
+def built_by(study: Study, experiment: Experiment, stage: str | None) -> Mapping[str, Any] | None:
+    """Return the architecture that a stage gives the model it builds, where an arm depends on such a stage."""
+    for owner, each in lineage(study, experiment):
+        if stage in (each.name, f"{owner}.{each.name}"):
+            found = getattr(each.parameters, "architecture", None)
+            return found if isinstance(found, Mapping) else None
+    return None
 
 
 def _describe(study: Study, owner: str, stage: Stage) -> TrainingStage:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ablab.audit.engine import audit
+from ablab.audit.training import training_stages
 from ablab.lab import load as open_lab
 from ablab.plan.planning import make_plan
 from ablab.study.differences import differences
@@ -153,6 +154,28 @@ def test_full_fine_tuning_fits_the_devices_named_and_not_those_of_the_log() -> N
     found = {name for each in audit(small) if each.id == "memory-exceeds-device" and each.checked
              for name in each.subjects}  # fmt: skip
     assert {"A1", "E2", "D3", "D4", "F4"} <= found and not found & {"D1", "D2"}
+
+
+def test_experts_are_held_against_the_decoder_that_a_stage_builds() -> None:
+    def found(*overrides: str) -> list[Any]:
+        loaded = load(STUDY, profile="laptop", overrides=overrides)
+        return [each for each in audit(loaded) if each.id == "expert-layer-beyond-model"]
+
+    assert found() == []
+    wrong = found("experiments.F4.pipeline.test.model.experts.layers=[1, 4]")
+    assert wrong and all("has experts in layer 4, and its decoder has 4 layers" in each.message for each in wrong)
+
+
+def test_sound_comparisons_count_as_many_samples_in_every_arm() -> None:
+    for profile in ("full", "laptop"):
+        loaded = study(profile)
+        for name in ("sound", "sound-decoder", "sound-decoder-vision"):
+            comparison = next(each for each in loaded.comparisons if each.name == name)
+            seen = {
+                arm: sum(stage.samples or 0 for stage in training_stages(loaded, loaded.experiments[arm]))
+                for arm in comparison.arms
+            }
+            assert len(set(seen.values())) == 1 and min(seen.values()) > 0, (profile, name, seen)
 
 
 def test_laptop_and_smoke_need_nothing_from_outside() -> None:

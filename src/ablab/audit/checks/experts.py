@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from ablab.audit.findings import finding, listed, not_checked
-from ablab.audit.training import lineage
+from ablab.audit.training import built_by
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.base import Strict
 from ablab.contract.experts import ExpertSettings
@@ -34,22 +33,11 @@ def layers_of(view: AuditView, experiment: Experiment, holder: Strict) -> int | 
     for name in type(holder).model_fields:
         reference = getattr(holder, name)
         if isinstance(reference, ModelReference):
-            config = _configuration(view, experiment, reference)
+            config = reference.config or built_by(view.study, experiment, reference.stage) or {}
             for key in _LAYERS:
                 if isinstance(config.get(key), int):
                     return int(config[key])
     return None
-
-
-def _configuration(view: AuditView, experiment: Experiment, reference: ModelReference) -> Mapping[str, Any]:
-    """Return a model's configuration: its own, or that of the stage that builds it."""
-    if reference.config is not None or reference.stage is None:
-        return reference.config or {}
-    for owner, stage in lineage(view.study, experiment):
-        if reference.stage in (stage.name, f"{owner}.{stage.name}"):
-            found = getattr(stage.parameters, "architecture", None)
-            return found if isinstance(found, Mapping) else {}
-    return {}
 
 
 def layer_beyond(view: AuditView) -> Iterable[Finding]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ablab.audit.findings import finding, listed
-from ablab.audit.training import lineage
+from ablab.audit.training import built_by
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
 from ablab.contract.models import ModelReference
@@ -78,11 +78,7 @@ def architecture_of(
     reference: ModelReference = getattr(model, part)
     if reference.stage is None:
         return architecture(reference, DECODERS if part == "llm" else TOWERS)
-    for owner, stage in lineage(study, arm):
-        if reference.stage in (stage.name, f"{owner}.{stage.name}"):
-            found = getattr(stage.parameters, "architecture", None)
-            return found if isinstance(found, Mapping) else None
-    return None
+    return built_by(study, arm, reference.stage)
 
 
 def rotary_misfit(view: AuditView) -> Iterable[Finding]:
