@@ -97,6 +97,26 @@ class Lab:
         write_checklist(self.store.checklist(self.study.name, self.study.profile), items)
         return items
 
+    def resolve(self, *, say: Callable[[str], None] | None = None) -> bool:
+        """Pin hub names that the lock file lacks, as the cache on this machine or the hub has them.
+
+        A name out of reach stays as it is; `say` hears of those that the hub refuses.
+
+        Returns:
+            Whether the lock file holds more than before.
+        """
+        from ablab.audit.checks.prerequisites import references
+        from ablab.audit.view import AuditView
+        from ablab.store.hub import extend_lock, lock_path, read_lock
+
+        path, problems = lock_path(Path(self.study.path).resolve()), list[str]()
+        before = read_lock(path)
+        after = extend_lock(path, references(AuditView(self.study)), problems=problems)
+        if say is not None:
+            for problem in problems:
+                say(problem)
+        return after != before
+
     def check(self, *, probe: bool = False, say: Callable[[str], None] | None = None) -> list[Finding]:
         """Audit the study; with `probe`, first build each distinct configuration and run two steps of it."""
         from ablab.audit.engine import audit
@@ -143,6 +163,9 @@ class Lab:
         def replan() -> Plan:
             return self.plan(only=chosen.only, seeds=chosen.seeds)
 
+        plan = replan()
+        if any(run.unresolved for run in plan.runs.values()) and self.resolve(say=tell):
+            plan = replan()
         own = Lab(self.study, self.store)
 
         def write() -> None:
@@ -153,7 +176,7 @@ class Lab:
         try:
             summary = launch(
                 self.study,
-                replan(),
+                plan,
                 self.store,
                 chosen,
                 report=tell,

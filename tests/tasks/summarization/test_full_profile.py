@@ -7,7 +7,6 @@ lead to a hub cache of tiny repositories of the same classes and formats, data t
 from __future__ import annotations
 
 import csv
-import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
+import ablab.lab
 from ablab.contract.failure import EXIT_DONE
 from ablab.contract.order import Resources
 from ablab.data.generated_dialogues import generate_dialogues
 from ablab.launch.orders import Common, build_order
 from ablab.plan.planning import make_plan
-from ablab.store.hub import extend_lock, lock_path
 from ablab.store.layout import Store
 from ablab.study.loading import load
 from ablab.worker.main import execute
@@ -97,11 +96,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         made = Lab(root, train, test)
-        references = itertools.chain.from_iterable(
-            stage.spec.references(stage.sections, stage.parameters)
-            for arm in made.study.experiments.values() for stage in arm.stages if stage.spec.references
-        )  # fmt: skip
-        extend_lock(lock_path(made.path), references)
+        whole = ablab.lab.Lab(made.study, made.store)
+        waits = [run for run in whole.plan().runs.values() if run.unresolved]
+        assert waits and whole.resolve() and not whole.resolve()
+        assert not any(run.unresolved for run in whole.plan().runs.values()), "names are pinned as the cache has them"
         yield made
     torch.set_num_threads(threads)
 
