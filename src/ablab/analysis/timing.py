@@ -130,7 +130,7 @@ class Epoch:
     """One epoch of a training run: how long, how fast, how large, how it ended.
 
     Args:
-        samples, steps: of one epoch.
+        samples, steps: of one epoch; of a run that failed, no samples and the steps it was to make.
         net: seconds of an epoch without waiting for data and without warm-up steps.
         gross: seconds of an epoch with both: data, forward and backward, and optimiser of all steps.
         epochs: how many the run saw.
@@ -144,9 +144,9 @@ class Epoch:
     experiment: str
     seed: int
     stage: str
-    samples: int
+    samples: int | None
     steps: int
-    epochs: float
+    epochs: float | None
     net: float | None
     gross: float | None
     whole: float
@@ -159,15 +159,43 @@ class Epoch:
 
 
 def epochs(results: Results) -> list[Epoch]:
-    """Return an epoch of every training run that saw at least half of its data, one row an arm, seed and stage."""
+    """Return an epoch of every training run that saw at least half of its data, one row an arm, seed and stage.
+
+    Beside them stand the training runs that failed: how far they came and by what they ended.
+    """
     rows = []
     for arm in results.arms:
         for name, key in arm.runs.items():
             record = results.runs.get(key)
-            row = None if record is None else _epoch(arm.experiment, arm.seed, name, record)
+            if record is None:
+                continue
+            row = _epoch(arm.experiment, arm.seed, name, record) or _failed(arm.experiment, arm.seed, name, record)
             if row is not None:
                 rows.append(row)
-    return rows
+    return rows if any(row.samples for row in rows) else []
+
+
+def _failed(experiment: str, seed: int, stage: str, record: RunRecord) -> Epoch | None:
+    """Return the row of a training run that ended by a failure."""
+    if record.status != "failed" or record.steps_total is None:
+        return None
+    return Epoch(
+        experiment=experiment,
+        seed=seed,
+        stage=stage,
+        samples=None,
+        steps=record.steps_total,
+        epochs=None,
+        net=None,
+        gross=None,
+        whole=record.wall or 0.0,
+        per_second=None,
+        excluded=0,
+        rss=record.peak.get("rss"),
+        gpu=record.peak.get("gpu") or None,
+        ended=record.failure or record.status,
+        shared=record.shared,
+    )
 
 
 def _epoch(experiment: str, seed: int, stage: str, record: RunRecord) -> Epoch | None:
