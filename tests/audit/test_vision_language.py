@@ -174,6 +174,16 @@ def test_layers_that_the_model_does_not_have(bench: Callable[..., Any], model: s
     assert [said in each.message for each in found] == ([] if said is None else [True, True])
 
 
+def test_dropping_that_saves_the_language_model_nothing(bench: Callable[..., Any]) -> None:
+    dropping = "    pyramid: {dropping: {rates: [0.5, 0.3, 0.1]}}\n"
+    for model, told in (("", False), (dropping, True), (dropping + "    language_drop: {before: [8]}\n", False)):
+        text = HEAD.replace("    tower: {name", f"{model}    tower: {{name").replace(
+            "mixture:", "packing: false, mixture:"
+        )
+        found = bench(text + ARMS % "{clip: 2}").findings("dropping-saves-no-token")
+        assert [(each.severity, each.subjects) for each in found] == ([("note", ("A", "B"))] if told else [])
+
+
 def test_experts_in_a_decoder_that_a_name_or_a_stage_tells_of(bench: Callable[..., Any]) -> None:
     experts = "    experts: {layers: [3, %d]}\n    tower: {name"
     for layer, told in ((21, False), (22, True)):

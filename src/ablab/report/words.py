@@ -135,6 +135,7 @@ FINDINGS: Mapping[str, str] = {
     "benchmarks-differ": mark("arms are asked different benchmarks"),
     "decoding-differs": mark("decoding differs"),
     "dialogues-overlap": mark("dialogues in training and evaluation"),
+    "dropping-saves-no-token": mark("dropping saves no token"),
     "evaluation-images-in-training": mark("evaluation images in training"),
     "evaluation-questions-in-training": mark("evaluation questions in training"),
     "expert-layer-beyond-model": mark("experts in a layer the model does not have"),

@@ -139,6 +139,28 @@ def _named(view: AuditView, at: At) -> Iterator[tuple[str, str, tuple[int, ...],
         yield "language_drop.before", "language model", at.model.language_drop.before, 1, decoder - 1
 
 
+def idle_dropping(view: AuditView) -> Iterable[Finding]:
+    """Notes: patches are dropped in the tower, and the language model reads as many tokens as without."""
+    found = {
+        at.arm.name: at
+        for at in phases(view.study, planned=True)
+        if at.model.pyramid is not None and at.model.pyramid.dropping is not None and at.model.language_drop is None
+    }
+    if found:
+        names = list(found)
+        yield finding(
+            view,
+            "dropping-saves-no-token",
+            "note",
+            f"experiments.{names[0]}.model.pyramid.dropping",
+            f"what {listed(names)} drop in the tower leaves zeros, or is pooled to a fixed number of tokens: the "
+            "language model reads as many tokens as without, so answers come no faster",
+            remedy="drop tokens in the language model (model.language_drop) where speed is meant",
+            evidence={name: at.model.connector.name for name, at in found.items()},
+            subjects=tuple(names),
+        )
+
+
 def memory_of(arm: Experiment) -> Mapping[str, Mapping[str, int]]:
     """Return the bytes that each phase of an arm holds on a device, by what holds them; unknown ones are left out."""
     found = {}
@@ -161,5 +183,5 @@ def decoder_layers(arm: Experiment) -> int | None:
     return None
 
 
-AUDITS = (rotary_misfit, layers_beyond)
+AUDITS = (rotary_misfit, layers_beyond, idle_dropping)
 DERIVED: Mapping[str, Callable[[Experiment], Any]] = {"memory.forecast": memory_of, "experts.layers": decoder_layers}
