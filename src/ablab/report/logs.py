@@ -116,7 +116,7 @@ def write_logs(view: View, folder: Path) -> list[Path]:
 
     written = []
     for name in view.study.experiments:
-        if any(record.attempts for record in view.records(name)):
+        if any(record.attempts for record in view.own(name)):
             path = folder / "logs" / f"{safe_name(name)}.log"
             path.parent.mkdir(parents=True, exist_ok=True)
             text = hide_known(experiment_log(view, name))
