@@ -61,8 +61,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 def test_every_experiment_has_a_log_beside_the_report(lab: Lab) -> None:
     folder = lab.report().parent / "logs"
-    begun = {name for run in lab.plan().runs.values() if run.status == "done" for name, _ in run.users}
-    assert {path.stem for path in folder.iterdir()} == begun
+    begun = {name for name, arm in lab.study.experiments.items() if not arm.planned}
+    assert {path.stem for path in folder.iterdir()} == begun, "planned arms share the prepared data and have not begun"
     text = (folder / "trained.log").read_text(encoding="utf-8")
     records = lab.view().records("trained")
     assert text.startswith("trained") and all(record.name in text for record in records if record.attempts)
