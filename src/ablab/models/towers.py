@@ -102,7 +102,7 @@ def open_clip_library() -> Any:
     try:
         return importlib.import_module("open_clip")
     except ImportError as error:
-        raise ConfigError("towers.open_clip needs the package open_clip: pip install open_clip_torch") from error
+        raise ConfigError("towers.open_clip needs the package open_clip: pip install 'ablab[open-clip]'") from error
 
 
 class OpenClipText(nn.Module):
