@@ -3,8 +3,10 @@ import copy
 import pytest
 import torch
 
+from ablab.contract.experts import ExpertSettings
 from ablab.contract.models import ModelReference
 from ablab.contract.training import Trainability
+from ablab.models.experts import add_experts
 from ablab.models.export import export_vision_language
 from ablab.models.llava_export import llava_obstacles
 from ablab.models.parts import apply_trainability
@@ -21,6 +23,7 @@ DECODERS = {
     "gemma": {"model_type": "gemma", **TEXT, "head_dim": 8},
     "phi": {"model_type": "phi", **TEXT},
     "gemma2": {"model_type": "gemma2", **TEXT, "head_dim": 8},
+    "granite": {"model_type": "granite", **TEXT, "logits_scaling": 4.0, "embedding_multiplier": 3.0},
 }
 _DINO = {key: value for key, value in SHAPE.items() if key != "intermediate_size"}
 TOWERS = {
@@ -95,6 +98,11 @@ def test_keeping_cls_is_kept(tmp_path):
         ({"decoder": "gemma2"}, "the logits of gemma2 are more than its head's product"),
         ({"connector": "resampler", "connector_options": {"queries": 3, "heads": 4}}, "its connector is Resampler"),
         ({"connector": "mlp3x_gelu"}, "its connector is MLPConnector"),
+        (
+            {"connector": "moe_mlp", "connector_options": {"experts": 3, "active": 2}},
+            "its connector is MixtureConnector",
+        ),
+        ({"decoder": "granite"}, "the logits of granite are more than its head's product"),
         ({"tower": "registers"}, "its tower is dinov2_with_registers"),
     ],
 )
@@ -109,6 +117,27 @@ def test_what_that_class_cannot_hold_is_ours_and_says_why(options, reason, tmp_p
     exported = export_vision_language(model, tmp_path, arguments=arguments)
     assert exported.format == "own" and any(reason in why for why in exported.why)
     assert "VisionLanguagePreTrained" in exported.load[0]
+    again = VisionLanguagePreTrained.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids, pixel_values=pixels), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("adapters", [None, 2], ids=["whole", "low-rank"])
+def test_language_experts_are_ours_and_come_back(adapters, tmp_path):
+    from ablab.models.pretrained import VisionLanguagePreTrained
+
+    model = made()
+    add_experts(model.llm, ExpertSettings(layers=(0, 1), adapters=adapters, routing="top-2", flag=False), seed=1)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, parameter in model.llm.named_parameters():
+            if ".experts." in name or ".router." in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    ids, pixels = question(model)
+    with torch.no_grad():
+        expected = model(ids, pixels=pixels)
+    exported = export_vision_language(model, tmp_path)
+    assert exported.format == "own" and any("weights that its class does not know" in why for why in exported.why)
     again = VisionLanguagePreTrained.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         torch.testing.assert_close(again(ids, pixel_values=pixels), expected, rtol=1e-5, atol=1e-6)

@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ablab.contract.experts import ExpertSettings
+from ablab.contract.failure import DataError
 from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings
+from ablab.models.experts import ENTRY as EXPERTS
+from ablab.models.experts import add_experts
 from ablab.models.vision_language import VisionLanguageModel, build_vision_language
 
 
@@ -47,7 +51,26 @@ class VisionLanguagePreTrained(PreTrainedModel):
     def __init__(self, config: VisionLanguageConfig, *, inner: VisionLanguageModel | None = None) -> None:
         super().__init__(config)
         self.inner = _built(config) if inner is None else inner
+        if inner is not None:
+            # transformers draws modules anew that it did not build itself: connector, routers, experts.
+            for module in inner.modules():
+                setattr(module, "_is_hf_initialized", True)  # noqa: B010 - torch types attributes as tensors
         self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(cls, *given: Any, output_loading_info: bool = False, **options: Any) -> Any:
+        """Return a model complete, as transformers' own method takes its arguments.
+
+        Raises:
+            DataError: weights are missing, left over or of another shape; transformers would draw them at random.
+        """
+        found: Any = super().from_pretrained(*given, output_loading_info=True, **options)
+        model, report = found
+        wrong = sorted(str(name) for kind in ("missing_keys", "unexpected_keys") for name in report[kind])
+        wrong += [str(name) for name, *_ in report["mismatched_keys"]]
+        if wrong:
+            raise DataError(f"{given[0]}: {len(wrong)} weights do not fit the configuration ({', '.join(wrong[:3])})")
+        return (model, report) if output_loading_info else model
 
     @property
     def all_tied_weights_keys(self) -> dict[str, str]:
@@ -80,13 +103,17 @@ def _built(config: VisionLanguageConfig) -> VisionLanguageModel:
         given["pyramid"] = PyramidSettings.model_validate(pyramid)
     if drop is not None:
         given["language_drop"] = LanguageDropSettings.model_validate(drop)
-    return build_vision_language(
+    model = build_vision_language(
         llm=ModelReference(config=config.llm),
         tower=ModelReference(config=config.tower),
         seed=0,
         study_folder=config.name_or_path or None,
         **given,
     )
+    experts = config.llm.get(EXPERTS)
+    if experts is not None:
+        add_experts(model.llm, ExpertSettings.model_validate(experts))
+    return model
 
 
 def save_own(model: VisionLanguageModel, folder: Path, *, arguments: Mapping[str, Any]) -> None:
