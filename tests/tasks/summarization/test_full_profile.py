@@ -16,14 +16,11 @@ import pytest
 import torch
 
 import ablab.lab
-from ablab.contract.failure import EXIT_DONE
-from ablab.contract.order import Resources
 from ablab.data.generated_dialogues import generate_dialogues
-from ablab.launch.orders import Common, build_order
 from ablab.plan.planning import make_plan
 from ablab.store.layout import Store
 from ablab.study.loading import load
-from ablab.worker.main import execute
+from tests.tasks.full_profiles import run_plan
 from tests.tasks.summarization.test_dialogue_summary import LOG
 from tests.tasks.summarization.tiny_hub import write_hub
 
@@ -64,22 +61,11 @@ class Lab:
         write_csv(data / "test.csv", test[:2], summaries=False)
         self.study = load(self.path, overrides=SMALL)
         self.store = Store(root / "lab")
-        self.done: set[str] = set()
 
     def run(self, name: str) -> dict[str, Any]:
         plan = make_plan(self.study, self.store, only=[name], seeds=[42])
-        common = Common(study_folder=str(self.path.parent))
-        results = {}
-        for key in plan.runs:
-            run = plan.runs[key]
-            folder = self.store.run(run.name)
-            if key not in self.done:
-                order = build_order(run, plan=plan, store=self.store, common=common, resources=Resources(threads=1))
-                folder.create().write_order(order)
-                assert execute(folder.order_path) == EXIT_DONE, folder.read_state()
-                self.done.add(key)
-            results[run.stage.name] = (folder, folder.read_result())
-        return results
+        done = run_plan(plan, self.store, study_folder=self.path.parent)
+        return {run.stage.name: (folder, folder.read_result()) for run, folder in done}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from tests.tasks.full_profiles import new_repository
+
 REVISION = "b" * 40
 _T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
 _BART = {
@@ -45,11 +47,7 @@ PICKLED = ("csebuetnlp/mT5_multilingual_XLSum", "digit82/kobart-summarization")
 def write_hub(root: Path, texts: Sequence[str]) -> None:
     """Write all repositories below a hub cache folder, their tokenizers trained on texts."""
     for name, config in MODELS.items():
-        folder = root / f"models--{name.replace('/', '--')}"
-        snapshot = folder / "snapshots" / REVISION
-        snapshot.mkdir(parents=True)
-        (folder / "refs").mkdir()
-        (folder / "refs" / "main").write_text(REVISION)
+        snapshot = new_repository(root, name, revision=REVISION)
         _write_model(snapshot, config, vocabulary=_TOKENIZERS[name](snapshot, texts), pickled=name in PICKLED)
 
 

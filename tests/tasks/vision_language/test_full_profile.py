@@ -19,14 +19,11 @@ from typing import Any
 import pytest
 import torch
 
-from ablab.contract.failure import EXIT_DONE
-from ablab.contract.order import Resources
-from ablab.launch.orders import Common, build_order
 from ablab.plan.planning import make_plan
 from ablab.store.hub import extend_lock, lock_path
 from ablab.store.layout import Store
 from ablab.study.loading import load
-from ablab.worker.main import execute
+from tests.tasks.full_profiles import run_plan
 from tests.tasks.vision_language.benchmarks import official
 from tests.tasks.vision_language.tiny_hub import write_hub
 
@@ -100,23 +97,14 @@ class Lab:
         overrides = [*SMALL, f"defaults.pipeline.evaluate.judge.url={judge}"]
         self.study = load(self.path, overrides=overrides)
         self.store = Store(root / "lab")
-        self.done: set[str] = set()
 
     def plan(self, name: str) -> Any:
         return make_plan(self.study, self.store, only=[name])
 
     def run(self, name: str) -> dict[str, Any]:
         plan = self.plan(name)
-        common = Common(study_folder=str(self.path.parent))
         results = {}
-        for key in plan.runs:
-            run = plan.runs[key]
-            folder = self.store.run(run.name)
-            if key not in self.done:
-                order = build_order(run, plan=plan, store=self.store, common=common, resources=Resources(threads=1))
-                folder.create().write_order(order)
-                assert execute(folder.order_path) == EXIT_DONE, folder.read_state()
-                self.done.add(key)
+        for run, folder in run_plan(plan, self.store, study_folder=self.path.parent):
             if run.experiment == name or name in dict.fromkeys(user for user, _ in run.users):
                 results[run.stage.name] = folder.read_result()
         return results

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.tasks.full_profiles import new_repository
+
 REVISION = "a" * 40
 WIDE = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
 _TEXT = {**WIDE, "num_hidden_layers": 1, "vocab_size": 64}
@@ -59,11 +61,7 @@ _WORDS = (
 def write_hub(root: Path) -> None:
     """Write all repositories below a hub cache folder."""
     for name, config in MODELS.items():
-        folder = root / f"models--{name.replace('/', '--')}"
-        snapshot = folder / "snapshots" / REVISION
-        snapshot.mkdir(parents=True)
-        (folder / "refs").mkdir()
-        (folder / "refs" / "main").write_text(REVISION)
+        snapshot = new_repository(root, name, revision=REVISION)
         (_language if name in ENDS else _tower)(name, config, snapshot)
 
 
