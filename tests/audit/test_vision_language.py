@@ -48,13 +48,16 @@ def ids(found: Any) -> set[str]:
     return {each.id for each in found.findings()}
 
 
-def test_unlocking_layers_that_are_never_run(seeing: Callable[..., Any]) -> None:
+def test_unlocking_layers_that_are_never_run(bench: Callable[..., Any], seeing: Callable[..., Any]) -> None:
     (found,) = seeing("{parts: {tower: {mode: unlocked, from_layer: 23}}}").findings("unlock-matches-nothing")
     assert found.severity == "error" and "after layer 22 of 0 to 23" in found.message
     sound = seeing("{parts: {tower: {mode: unlocked, from_layer: 12}}}")
     assert not sound.findings("unlock-matches-nothing")
     (note,) = sound.findings("last-layer-without-gradient")
     assert note.subjects == ("B",) and "1 of the 24 layers" in note.message
+    last = HEAD.replace("  pipeline:", "    feature_layer: -1\n  pipeline:", 1)
+    read = bench(last + ARMS % "{parts: {tower: {mode: unlocked, from_layer: 23}}}")
+    assert not {"unlock-matches-nothing", "last-layer-without-gradient"} & ids(read)
 
 
 def test_adapters_on_what_the_architecture_has_not(seeing: Callable[..., Any]) -> None:
@@ -97,7 +100,9 @@ def test_what_only_running_tells(seeing: Callable[..., Any], facts: dict[str, An
 
 def test_benchmarks_that_were_trained_on(bench: Callable[..., Any]) -> None:
     found = bench(HEAD + "    evaluate: {benchmarks: {gqa: {questions: 'prepared:gqa.json'}}}\n" + ARMS % "{clip: 2}")
-    found.finish("A", stage="evaluate", facts={"overlap.images.gqa": 3, "overlap.questions.gqa": 2})
+    found.finish("A", stage="evaluate", facts={"overlap.images.gqa": 0, "benchmark.gqa.questions": 9})
+    assert not {"evaluation-images-in-training", "evaluation-questions-in-training"} & ids(found)
+    found.finish("B", stage="evaluate", facts={"overlap.images.gqa": 3, "overlap.questions.gqa": 2})
     (images,) = found.findings("evaluation-images-in-training")
     (questions,) = found.findings("evaluation-questions-in-training")
     assert images.severity == "error" and "3 images of gqa" in images.message
@@ -120,6 +125,14 @@ def test_a_loss_far_below_its_siblings_shows_its_batch(bench: Callable[..., Any]
                      facts={"batch.text": f"batch of {name}", "supervised.preview": "yes"})  # fmt: skip
     (only,) = found.findings("loss-below-siblings")
     assert only.evidence["batch"] == "batch of B" and "0.4" in only.message
+
+
+def test_losses_that_are_alike_are_left_alone(bench: Callable[..., Any]) -> None:
+    arms = ARMS.replace("  B:", "  C: {pipeline: {finetune: {clip: 2}}}\n  B:").replace("[B]", "[B, C]")
+    found = bench(HEAD + arms % "{clip: 3}")
+    for name, loss in (("A", 2.0), ("B", 1.6), ("C", 2.2)):
+        found.finish(name, 1, "finetune", metrics={"train/loss": loss})
+    assert not found.findings("loss-below-siblings")
 
 
 def test_a_part_that_is_random_and_stays_so(bench: Callable[..., Any], seeing: Callable[..., Any]) -> None:
