@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from ablab.contract.base import Strict, setting
-from ablab.contract.checklist import Expected, bytes_of
+from ablab.contract.checklist import Expected
+from ablab.contract.sizes import Bytes
 from ablab.contract.task import StageSpec, TaskSpec
 
 Quantity = Literal["ratio", "difference", "value"]
@@ -137,12 +138,7 @@ class Device(Strict):
     """The devices a study is written for, so that what it needs is held against what they have."""
 
     name: str = setting(..., "What it is called, for messages.", min_length=1)
-    memory: int = setting(..., "Memory of one device: bytes, or 40 GB, 80 GiB.", gt=0)
-
-    @field_validator("memory", mode="before")
-    @classmethod
-    def _size(cls, value: Any) -> Any:
-        return bytes_of(value)
+    memory: Bytes = setting(..., "Memory of one device: bytes, or 40 GB, 80 GiB.", gt=0)
 
 
 class Compute(Strict):
