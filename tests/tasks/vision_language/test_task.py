@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,29 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def finetuned(bench: Bench) -> RunFolder:
     settings = {"mixture": {"instruct": 1}, **SHORT, "checkpoints": {"every": 2, "keep_every": 2}}
     return bench.run("finetune", "train", settings, ["prepare", "pretrain"])
+
+
+#: Losses of validation and of a probe, and a digest of the rows that are prepared: when one of these changes, the version
+#: of its stage kind has to rise.
+GOLDEN = {"language": 5.57630, "tower": 8.20981, "pretrain": 5.83578, "finetune": 4.68932, "probe": 4.68932}
+PREPARED = "0acfe9b524c3343e"
+
+
+def test_fixed_inputs_give_fixed_results(bench: Bench, finetuned: RunFolder) -> None:
+    bench.run("golden-probe", "probe", {"rows": 4, "batch": 2}, ["prepare", "finetune"])
+    found: dict[str, float] = {}
+    for name in ("language", "tower", "pretrain", "finetune"):
+        result = RunFolder(bench.inputs[name].path).read_result()
+        assert result is not None
+        found[name] = result.metrics["val/loss"]
+    probed = RunFolder(bench.inputs["golden-probe"].path).read_result()
+    assert probed is not None
+    found["probe"] = probed.facts["probe.loss"]
+    rows = hashlib.sha256()
+    for name in ("captions", "captions-share", "instruct", "instruct-share", "texts", "val"):
+        rows.update((Path(bench.inputs["prepare"].path) / "artifacts/sets" / name / "rows.jsonl").read_bytes())
+    assert rows.hexdigest()[:16] == PREPARED
+    assert found == pytest.approx(GOLDEN, rel=1e-3)
 
 
 def test_a_resumed_phase_is_the_undisturbed_one_bit_for_bit(bench: Bench, finetuned: RunFolder) -> None:
