@@ -104,8 +104,8 @@ def finetuned(bench: Bench) -> RunFolder:
     return bench.run("finetune", "train", settings, ["prepare", "pretrain"])
 
 
-#: Losses of validation and of a probe, and a digest of the rows that are prepared: when one of these changes, the version
-#: of its stage kind has to rise.
+#: Losses of validation and of a probe, and a digest of the rows that are prepared: when one of these changes, the
+#: version of its stage kind has to rise.
 GOLDEN = {"language": 5.57630, "tower": 8.20981, "pretrain": 5.83578, "finetune": 4.68932, "probe": 4.68932}
 PREPARED = "0acfe9b524c3343e"
 
