@@ -66,10 +66,17 @@ class View:
         return [self.results.runs[key] for key in self._keys.get(experiment, ()) if key in self.results.runs]
 
     def own(self, experiment: str) -> list[RunRecord]:
-        """Return the runs of an arm that no other arm uses; all of them where it shares every one."""
+        """Return the runs of an arm that no other arm uses; all of them where it shares every one.
+
+        Arms that are only planned do not count as others: what they would share is the arm's that ran it.
+        """
         records = self.records(experiment)
-        alone = [record for record in records if {name for name, _ in record.users} == {experiment}]
+        alone = [record for record in records if self._live(record, experiment) == {experiment}]
         return alone or records
+
+    def _live(self, record: RunRecord, experiment: str) -> set[str]:
+        arms = self.study.experiments
+        return {name for name, _ in record.users if name == experiment or name not in arms or not arms[name].planned}
 
     def status(self, experiment: str) -> str:
         """Return where an arm stands over its seeds, by the one that needs eyes most."""
