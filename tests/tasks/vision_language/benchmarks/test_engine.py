@@ -15,6 +15,7 @@ from ablab.tasks.vision_language.benchmarks import config, engine, keeping
 from ablab.tasks.vision_language.benchmarks.averages import averages
 from ablab.tasks.vision_language.benchmarks.catalogue import ENTRIES, find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSettings, BenchmarkSource
+from ablab.tasks.vision_language.benchmarks.engine import selection
 from tests.metrics.test_judging import TOKEN, Server, says
 from tests.tasks.vision_language.benchmarks import official as files
 from tests.tasks.vision_language.benchmarks.conftest import Bench
@@ -59,7 +60,15 @@ def test_the_seed_of_a_row_is_that_of_the_weights_it_judges(tmp_path: Path) -> N
 
 def test_a_limit_spreads_over_the_benchmark(bench: Bench, tmp_path: Path) -> None:
     bench.ask(number, {"questions": {**own(tmp_path), "limit": 5}})
-    assert bench.asked == [["q0", "q2", "q4", "q6", "q8"]]
+    (asked,) = bench.asked
+    assert [int(name[1:]) // 2 for name in asked] == [0, 1, 2, 3, 4]
+
+
+def test_a_limit_keeps_step_with_nothing_that_alternates() -> None:
+    chosen = selection(600, 300)
+    assert chosen == sorted(set(chosen)) == selection(600, 300) and [place // 2 for place in chosen] == list(range(300))
+    assert 110 < sum(place % 2 for place in chosen) < 190
+    assert selection(3, 5) == selection(3, None) == [0, 1, 2]
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was_in_the_same_batches(bench: Bench, tmp_path: Path) -> None:

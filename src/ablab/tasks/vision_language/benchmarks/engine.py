@@ -7,7 +7,9 @@ by chunk, so that an evaluation that was cut off goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -178,10 +180,15 @@ def answers_of(generate: Generate, chunk: Sequence[Question], benchmark: Benchma
 
 
 def selection(total: int, limit: int | None) -> list[int]:
-    """Return the places of at most `limit` of `total`, spread evenly, in order."""
+    """Return the places of at most `limit` of `total`, in order: one drawn of each of so many equal stretches.
+
+    Benchmarks alternate (POPE's questions are yes and no in turn): every second place would be all of one kind.
+    """
     if limit is None or limit >= total:
         return list(range(total))
-    return [i * total // limit for i in range(limit)]
+    drawn = random.Random(f"{total}/{limit}")
+    ends = [i * total // limit for i in range(limit + 1)]
+    return [drawn.randrange(low, high) for low, high in itertools.pairwise(ends)]
 
 
 def chunks(questions: Iterator[Question], size: int) -> Iterator[list[Question]]:
