@@ -6,8 +6,9 @@
 ENV is an environment of its own with sentence-transformers 6 and the same torch. Both train the same retriever (two
 CLIP towers, recurrent fusion, 32 vectors of 128) from equal weights on the generated set, at equal precision, with
 AdamW, a cosine schedule and clipping: Ablab with its loop, sentence-transformers with MultiVectorEncoderTrainer and
-MultiVectorMultipleNegativesRankingLoss over a module that does in the collator what its own Transformer module does:
-transformers' fast tokenizer, and CLIP's image processor over decoded images.
+MultiVectorMultipleNegativesRankingLoss over a module that has transformers' towers as they are and the fusion as its
+formula stands, and does in the collator what its own Transformer module does: transformers' fast tokenizer, and CLIP's
+image processor over decoded images.
 Processes take turns; a ratio is of one round, and their median with its range is told. Times leave out start-up and
 the first two steps. Pairs a processor second are told beside: on a machine that others use, they are what holds.
 
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,36 @@ def ours(folder: Path, *, steps: int, precision: str, frozen: bool, towers: str)
     return rates(steps, began, clocks())
 
 
+def plain_fusion(fusion: Any, text: Any, image: Any) -> Any:
+    """Return what a fusion gives, written as its formula stands (arXiv 2503.01980), with its weights."""
+    import torch
+    import torch.nn.functional as F
+
+    def attend(layer: Any, state: Any, tokens: Any, valid: Any) -> Any:
+        heads = [x.unflatten(2, (layer.heads, -1)).transpose(1, 2) for x in
+                 (layer.query(state), layer.key(tokens), layer.value(tokens))]  # fmt: skip
+        mask = None if valid is None else valid[:, None, None, :]
+        return layer.out(F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2).flatten(2))
+
+    cell, state = fusion.cell, fusion.state.expand(len(text.present), -1, -1)
+    has_text, has_image = text.present[:, None, None], image.present[:, None, None]
+    for words, patches, text_map, image_map in zip(
+        text.states, image.states, fusion.text_maps, fusion.image_maps, strict=True
+    ):
+        q = state + fusion.ids
+        n = cell.state_norm(q)
+        res = q + attend(cell.own, n, n, None)
+        t = attend(cell.text, n, cell.text_norm(text_map(words)), text.valid)
+        v = attend(cell.image, n, cell.image_norm(image_map(patches)), None)
+        gate_t = torch.sigmoid(cell.text_gate(t)) * has_text
+        gate_v = torch.sigmoid(cell.image_gate(v)) * has_image
+        told = F.linear(t, cell.text_forget.weight) * has_text
+        forget = torch.sigmoid(told + cell.image_forget(v) * has_image + cell.text_forget.bias)
+        state = res * forget + t * gate_t + v * gate_v
+        state = state + cell.mlp(cell.mlp_norm(state))
+    return F.normalize(fusion.head(state), dim=-1)
+
+
 def peer(folder: Path, *, steps: int, precision: str, frozen: bool, towers: str) -> tuple[float, float]:
     """Train with sentence-transformers and return pairs a second."""
     import datasets
@@ -168,6 +200,7 @@ def peer(folder: Path, *, steps: int, precision: str, frozen: bool, towers: str)
     black = Image.new("RGB", (side, side))
     code = _task(folder, _parameters(1, precision, frozen), towers)
     retriever = code.model(seed=1)
+    retriever.fusion.forward = partial(plain_fusion, retriever.fusion)
     # The processor has normalised already.
     retriever.vision.model.mean.zero_()
     retriever.vision.model.std.fill_(1.0)

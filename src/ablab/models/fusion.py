@@ -128,19 +128,23 @@ class Cell(nn.Module):
         asked = state + ids
         normed = self.state_norm(asked)
         kept = asked + self.own(normed, normed, rows=len(seen[0].present))
-        added: Tensor | float = 0.0
         forget: Tensor = self.text_forget.bias
+        entering: list[tuple[Tensor, Tensor]] = []
         if text is not None:
-            present = seen[0].present.to(kept.dtype)[:, None, None]
-            told = self.text(normed, self.text_norm(text), seen[0].valid)
-            added = added + told * torch.sigmoid(self.text_gate(told)) * present
-            forget = forget + F.linear(told, self.text_forget.weight) * present
+            # A missing one is nothing from here on: neither its gate nor what it makes forget lets it through.
+            told = (
+                self.text(normed, self.text_norm(text), seen[0].valid) * seen[0].present.to(kept.dtype)[:, None, None]
+            )
+            entering.append((told, torch.sigmoid(self.text_gate(told))))
+            forget = self.text_forget(told)
         if image is not None:
-            present = seen[1].present.to(kept.dtype)[:, None, None]
             shown = self.image(normed, self.image_norm(image), seen[1].valid)
-            added = added + shown * torch.sigmoid(self.image_gate(shown)) * present
-            forget = forget + self.image_forget(shown) * present
-        state = kept * torch.sigmoid(forget) + added
+            shown = shown * seen[1].present.to(kept.dtype)[:, None, None]
+            entering.append((shown, torch.sigmoid(self.image_gate(shown))))
+            forget = forget + self.image_forget(shown)
+        state = kept * torch.sigmoid(forget)
+        for what, gate in entering:
+            state = torch.addcmul(state, what, gate)
         out: Tensor = state + self.mlp(self.mlp_norm(state))
         return out
 
