@@ -84,6 +84,9 @@ def test_an_epoch_without_loading_and_warm_up_and_with(make: Callable, record: C
     assert oven.per_second == pytest.approx(64 / 0.0908)
     assert (oven.excluded, oven.rss, oven.gpu, oven.ended) == (100, 3 << 30, None, "0")
     assert (okvqa.steps, okvqa.net, okvqa.gross) == (129, None, None)
+    # A run that several arms share is told once, of the first.
+    shared = tuple(replace(arm, runs={"train": "OVEN"}) for arm in arms)
+    assert [row.experiment for row in epochs(replace(results, arms=shared, runs=runs))] == ["OVEN"]
     # A run that failed stands beside them with the kind of its end; alone it makes no table of epochs.
     runs["SHORT"] = record("SHORT", status="failed", failure="out-of-memory", step=7, steps_total=5300)
     *_, failed = epochs(replace(results, arms=arms, runs=runs))

@@ -159,16 +159,18 @@ class Epoch:
 
 
 def epochs(results: Results) -> list[Epoch]:
-    """Return an epoch of every training run that saw at least half of its data, one row an arm, seed and stage.
+    """Return an epoch of every training run that saw at least half of its data; a run that arms share counts once.
 
     Beside them stand the training runs that failed: how far they came and by what they ended.
     """
     rows = []
+    told: set[str] = set()
     for arm in results.arms:
         for name, key in arm.runs.items():
             record = results.runs.get(key)
-            if record is None:
+            if record is None or key in told:
                 continue
+            told.add(key)
             row = _epoch(arm.experiment, arm.seed, name, record) or _failed(arm.experiment, arm.seed, name, record)
             if row is not None:
                 rows.append(row)
