@@ -202,7 +202,10 @@ class Framing:
 
         short = min(image.size)
         width, height = (max(self.size, int(side * self.size / short)) for side in image.size)
-        image = image.resize((width, height), pil.Resampling(self.resample))
+        if image.size != (width, height):
+            image = image.resize((width, height), pil.Resampling(self.resample))
+        if image.size == (self.size, self.size):
+            return image
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))
 
