@@ -82,6 +82,42 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, rules: Sequence[Par
     return facts
 
 
+class FirstSteps:
+    """Watches the first updates of a run: whether what trains gets a gradient, and whether what is frozen stays.
+
+    Two, since an adapter's first matrix has none until its second has moved from zero. Nothing is copied: a gradient
+    that is not zero moves its parameter, and a tensor's version counts its changes in place.
+
+    Args:
+        model: before the first update.
+    """
+
+    STEPS = 2
+
+    def __init__(self, model: nn.Module) -> None:
+        parameters = dict(model.named_parameters())
+        self._still = {name: each for name, each in parameters.items() if each.requires_grad}
+        self._frozen = {name: (each, each._version) for name, each in parameters.items() if not each.requires_grad}
+        self._seen = 0
+
+    def look(self) -> None:
+        """Look at the gradients of a step; called before the update."""
+        self._seen += 1
+        self._still = {
+            name: each for name, each in self._still.items() if each.grad is None or not bool(each.grad.any())
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether enough steps were seen."""
+        return self._seen >= self.STEPS
+
+    def facts(self) -> dict[str, Any]:
+        """Return moved.still and moved.frozen, as `movement` does."""
+        moved = [name for name, (each, version) in self._frozen.items() if each._version != version]
+        return {"moved.still": list(self._still), "moved.frozen": moved}
+
+
 def _shares(
     changed: Mapping[str, bool], trains: Mapping[str, bool], labels: Mapping[str, str]
 ) -> dict[str, dict[str, float | None]]:

@@ -26,7 +26,7 @@ from ablab.training import precision as numerics
 from ablab.training.accumulation import micro_batch
 from ablab.training.batches import Prefetcher, StepBatch, Stream, make_batch, to_device
 from ablab.training.distribution import World, join
-from ablab.training.facts import parameter_facts, part_evaluation
+from ablab.training.facts import FirstSteps, parameter_facts, part_evaluation
 from ablab.training.guard import Ledger, MicroSums, culprits
 from ablab.training.keeper import Keeper
 from ablab.training.memory import naming_size
@@ -135,6 +135,7 @@ class Trainer:
             )
             self.state = self.keeper.resume()
             self.state.facts = self.state.facts or self._facts()
+        self.first: FirstSteps | None = FirstSteps(self.model) if self.state.step == 0 else None
         self.scaler = numerics.Scaler(self.precision, self.device)
         self.scaler.load(self.state.scaler)
         self.ledger = Ledger(self.state.sums, device=self.device, world=self.world, scaled=self.scaler.active)
@@ -184,10 +185,19 @@ class Trainer:
             with self.context.time("optimizer"):
                 norm = self._clip()
                 self._record(batch, sums, norm)
+                if self.first is not None:
+                    self.first.look()
                 self.scaler.step(self.optimizer)
                 self.optimizer.zero_grad(set_to_none=True)
+        self._told_movement()
         self.state.step = batch.step + 1
         self.state.tokens += weight
+
+    def _told_movement(self) -> None:
+        """Note, once the first steps are done, which parameters moved that should not, and the other way round."""
+        if self.first is not None and self.first.done:
+            self.state.facts = self.state.facts | self.first.facts()
+            self.first = None
 
     def _gradients(self, batch: StepBatch, *, divisor: float) -> MicroSums:
         """Add up the gradients of all micro-batches; the loss is divided by the weight of the effective batch."""
