@@ -71,7 +71,7 @@ def test_named_seconds_sum_to_the_wall_clock(template, make_run):
     events = read_attempt_events(run.attempt(1).events)
     account = next(event for event in reversed(events) if event.get("e") == "time")
     began = next(event["t"] for event in events if event.get("e") == "start") - named["start-up"]
-    assert sum(named.values()) == pytest.approx(account["t"] - began, rel=0.01)
+    assert sum(named.values()) == pytest.approx(account["t"] - began, rel=0.01, abs=0.2)
 
 
 def test_a_finished_run_is_not_touched(template, make_run):
