@@ -48,7 +48,7 @@ def write_data(folder: Path) -> None:
     """Write the prepared dialogues: lengths spread as DialogSum's (mean about 400 characters, longest about 2,000)."""
     from ablab.data.dialogues import Dialogue, write_dialogues
     from ablab.data.generated_dialogues import generate_dialogues
-    from ablab.tasks.summarization.config import TAGS
+    from ablab.tasks.summarization.sections import TAGS
     from ablab.tasks.summarization.tokens import train_tokenizer
 
     drawn = np.random.default_rng(SEED)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ablab.tasks.language_modeling import audits
-from ablab.tasks.language_modeling.config import Model
+from ablab.tasks.language_modeling.sections import Model
 
 ARM = """
 experiments:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ablab.tasks.summarization.config import Data
 from ablab.tasks.summarization.corpus import read_splits
+from ablab.tasks.summarization.sections import Data
 
 HEAD = """
 name: toy

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablab.contract.order import Input, Numerics, Order
-from ablab.tasks.language_modeling.config import Data, Model
+from ablab.tasks.language_modeling.sections import Data, Model
 from ablab.tasks.language_modeling.task import LanguageModeling
 
 WORDS = ("the", "old", "house", "near", "seven", "cold", "rivers", "was", "sold", "again", "über", "日本")

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from ablab.contract.training import Train
-from ablab.tasks.language_modeling.config import SPEC, Attention, Data, Evaluate, Model, Tokenizer
+from ablab.tasks.language_modeling.config import SPEC, Evaluate
+from ablab.tasks.language_modeling.sections import Attention, Data, Model, Tokenizer
 
 
 @pytest.mark.parametrize(

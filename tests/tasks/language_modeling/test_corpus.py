@@ -10,8 +10,9 @@ from ablab.contract.failure import ConfigError, StopRequested
 from ablab.contract.order import Input, Order
 from ablab.store.files import write_json
 from ablab.tasks.language_modeling import corpus
-from ablab.tasks.language_modeling.config import Data, Prepare
+from ablab.tasks.language_modeling.config import Prepare
 from ablab.tasks.language_modeling.corpus import open_corpus, prepare
+from ablab.tasks.language_modeling.sections import Data
 
 
 def test_the_outcome_counts_what_the_text_holds(data: Data, text_file: Path, context: Any) -> None:

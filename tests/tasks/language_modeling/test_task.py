@@ -8,7 +8,8 @@ import torch
 
 from ablab.contract.order import Input
 from ablab.models.gpt import GPT, Shape
-from ablab.tasks.language_modeling.config import SPEC, Data, Model
+from ablab.tasks.language_modeling.config import SPEC
+from ablab.tasks.language_modeling.sections import Data, Model
 from ablab.tasks.language_modeling.task import LanguageModeling, shape_of
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from ablab.contract.order import Input, Numerics, Order
 from ablab.contract.stages import Nothing
-from ablab.tasks.summarization.config import Data, Model, TrainSummaries
-from ablab.tasks.summarization.config import Input as Shown
+from ablab.tasks.summarization.config import TrainSummaries
+from ablab.tasks.summarization.sections import Data, Model
+from ablab.tasks.summarization.sections import Input as Shown
 from ablab.tasks.summarization.task import Summarization
 
 CONFIGS: dict[str, dict[str, Any]] = {

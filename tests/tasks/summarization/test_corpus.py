@@ -11,8 +11,8 @@ import pytest
 
 from ablab.contract.failure import ConfigError, DataError
 from ablab.data.dialogues import PreparedDialogues
-from ablab.tasks.summarization.config import Data
 from ablab.tasks.summarization.corpus import FOLDER, prepare, read_splits
+from ablab.tasks.summarization.sections import Data
 
 
 def write(path: Path, rows: list[tuple[str, str]], *, topic: str = "t") -> str:

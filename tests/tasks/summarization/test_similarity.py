@@ -12,7 +12,8 @@ import torch
 from ablab.contract.task import DataReference
 from ablab.data.dialogues import Dialogue
 from ablab.metrics.bertscore import bert_score
-from ablab.tasks.summarization.config import SPEC, BertScore, Evaluate, Model
+from ablab.tasks.summarization.config import SPEC, BertScore, Evaluate
+from ablab.tasks.summarization.sections import Model
 from ablab.tasks.summarization.similarity import similarity
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "call", "me", "later", "today", "please"]

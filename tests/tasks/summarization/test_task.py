@@ -16,10 +16,11 @@ from ablab.contract.order import Input
 from ablab.contract.training import Trainability
 from ablab.models.loss import IGNORE
 from ablab.models.parts import apply_trainability
-from ablab.tasks.summarization.config import Data, Model, Pretraining, TrainSummaries
-from ablab.tasks.summarization.config import Input as Shown
+from ablab.tasks.summarization.config import TrainSummaries
 from ablab.tasks.summarization.model import product_head
 from ablab.tasks.summarization.pairs import Pairs
+from ablab.tasks.summarization.sections import Data, Model, Pretraining
+from ablab.tasks.summarization.sections import Input as Shown
 from ablab.tasks.summarization.task import Summarization, truncation
 from ablab.testing import check_task
 

@@ -10,7 +10,7 @@ import pytest
 from ablab.contract.failure import ConfigError
 from ablab.data.dialogues import Dialogue
 from ablab.data.generated_dialogues import generate_dialogues
-from ablab.tasks.summarization.config import TAGS
+from ablab.tasks.summarization.sections import TAGS
 from ablab.tasks.summarization.tokens import Encoder, Lengths, add_tags, open_trained, train_tokenizer
 
 TEXTS = [row["dialogue"] for row in generate_dialogues("train", rows=40)]

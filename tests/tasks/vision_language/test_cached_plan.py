@@ -12,8 +12,9 @@ from ablab.contract.task import Before
 from ablab.plan.planning import make_plan
 from ablab.store.layout import Store
 from ablab.study.loading import load_text
-from ablab.tasks.vision_language.config import Cache, Data, Model
+from ablab.tasks.vision_language.config import Cache
 from ablab.tasks.vision_language.feature_size import feature_bytes
+from ablab.tasks.vision_language.sections import Data, Model
 
 TEXT = """
 name: cached

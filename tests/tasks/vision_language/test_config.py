@@ -14,16 +14,8 @@ from ablab.data.emoji_questions import SETS, Sizes
 from ablab.data.templates import TEMPLATES as KNOWN
 from ablab.study.loading import load, load_text
 from ablab.study.problems import StudyError
-from ablab.tasks.vision_language.config import (
-    GENERATED_SETS,
-    SPEC,
-    TEMPLATES,
-    Data,
-    Evaluate,
-    Generated,
-    Phase,
-    Template,
-)
+from ablab.tasks.vision_language.config import SPEC, Evaluate, Phase
+from ablab.tasks.vision_language.sections import GENERATED_SETS, TEMPLATES, Data, Generated, Template
 
 STUDY = Path(__file__).parents[3] / "studies" / "tinyllava.yaml"
 

@@ -17,7 +17,8 @@ from ablab.plan.planning import make_plan
 from ablab.study.differences import differences
 from ablab.study.loading import load
 from ablab.study.schema import Study
-from ablab.tasks.vision_language.config import Model, Phase
+from ablab.tasks.vision_language.config import Phase
+from ablab.tasks.vision_language.sections import Model
 
 STUDY = Path(__file__).parents[3] / "studies" / "tbi-mllm.yaml"
 #: The log's table: 2D-RoPE, pyramid, dropping, connector, what trains or merges the decoder.

@@ -14,7 +14,7 @@ from ablab.audit.training import setting_of
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
 from ablab.study.schema import Experiment
-from ablab.tasks.language_modeling.config import Data, Model
+from ablab.tasks.language_modeling.sections import Data, Model
 
 #: Roughly the tokens of hub corpora's train splits under GPT-2's BPE; once prepared, their own counts are used.
 GPT2_TOKENS = {"tinystories": 474_000_000, "openwebtext": 9_040_000_000, "wikitext-103": 118_000_000}

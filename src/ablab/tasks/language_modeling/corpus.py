@@ -17,7 +17,8 @@ from ablab.data.documents import Document, corrupt
 from ablab.data.sources import SPLITS, Source, Split, bundled_source, files_source, hub_source
 from ablab.store.hub import lock_name
 from ablab.store.inputs import prepared_artifacts
-from ablab.tasks.language_modeling.config import Data, Prepare
+from ablab.tasks.language_modeling.config import Prepare
+from ablab.tasks.language_modeling.sections import Data
 
 #: Folder of the corpus below a prepare run's artifacts.
 FOLDER = "corpus"

@@ -20,8 +20,9 @@ from ablab.metrics.perplexity import scores
 from ablab.models.gpt import GPT, Shape
 from ablab.models.loss import IGNORE
 from ablab.tasks.language_modeling import corpus as corpora
-from ablab.tasks.language_modeling.config import Data, Evaluate, Model, Prepare
+from ablab.tasks.language_modeling.config import Evaluate, Prepare
 from ablab.tasks.language_modeling.evaluation import evaluate
+from ablab.tasks.language_modeling.sections import Data, Model
 from ablab.tasks.language_modeling.windows import TrainWindows, WholeSplit
 from ablab.training.task import Batch, Losses
 

@@ -20,9 +20,10 @@ from ablab.contract.registry import is_file_reference, nearest
 from ablab.contract.training import Trainability
 from ablab.data.dialogues import Dialogue, Fields, ascii_share, divide, overlaps, read_dialogues
 from ablab.study.schema import Experiment, Stage
-from ablab.tasks.summarization.config import Baseline, Data, DecodeSweep, Evaluate, Input, Model
+from ablab.tasks.summarization.config import Baseline, DecodeSweep, Evaluate
 from ablab.tasks.summarization.families import family_of, positions_of, targets_of
 from ablab.tasks.summarization.problems import accelerator_problem
+from ablab.tasks.summarization.sections import Data, Input, Model
 
 Section = TypeVar("Section", Model, Data, Input)
 

@@ -33,7 +33,7 @@ from ablab.data.readers.hub import HubSet
 from ablab.store.files import atomic_folder
 from ablab.store.hub import lock_name
 from ablab.store.inputs import prepared_artifacts
-from ablab.tasks.summarization.config import GENERATED, Data
+from ablab.tasks.summarization.sections import GENERATED, Data
 from ablab.tasks.summarization.tokens import train_tokenizer
 
 #: Folder of the dialogues below a prepare run's artifacts.

@@ -21,9 +21,9 @@ from ablab.models.hub import load_model, load_tokenizer
 from ablab.models.loss import OwnRows, linear_cross_entropy
 from ablab.models.source import set_source
 from ablab.models.vocabulary import NewRows, grow_vocabulary
-from ablab.tasks.summarization.config import Model
 from ablab.tasks.summarization.families import FAMILIES, Family, dropout_entries, positions_of, translated
 from ablab.tasks.summarization.problems import check_accelerator
+from ablab.tasks.summarization.sections import Model
 from ablab.tasks.summarization.tokens import add_tags, open_trained
 
 #: Encoder-decoders whose logits are their head's product; T5 scales the states before the head.

@@ -9,7 +9,7 @@ import numpy as np
 from ablab.contract.failure import ConfigError
 from ablab.contract.seeds import stream_seed
 from ablab.data.dialogues import Dialogue, PreparedDialogues, turns
-from ablab.tasks.summarization.config import Pretraining
+from ablab.tasks.summarization.sections import Pretraining
 
 
 def pretraining_rows(

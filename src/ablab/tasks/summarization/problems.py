@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablab.contract.failure import ConfigError
-from ablab.tasks.summarization.config import Model
+from ablab.tasks.summarization.sections import Model
 
 
 def check_accelerator(section: Model) -> None:

@@ -23,8 +23,7 @@ from ablab.metrics.perplexity import perplexity
 from ablab.models.loss import IGNORE, chunk_rows
 from ablab.store.layout import RunFolder
 from ablab.tasks.summarization import corpus as corpora
-from ablab.tasks.summarization.config import Data, DecodeSweep, Evaluate, Model, Pretraining, TrainSummaries
-from ablab.tasks.summarization.config import Input as Shown
+from ablab.tasks.summarization.config import DecodeSweep, Evaluate, TrainSummaries
 from ablab.tasks.summarization.families import FAMILIES
 from ablab.tasks.summarization.model import (
     Vocabulary,
@@ -40,6 +39,8 @@ from ablab.tasks.summarization.model import (
 )
 from ablab.tasks.summarization.pairs import Pairs
 from ablab.tasks.summarization.pretraining import pretraining_rows
+from ablab.tasks.summarization.sections import Data, Model, Pretraining
+from ablab.tasks.summarization.sections import Input as Shown
 from ablab.tasks.summarization.tokens import Encoded, Encoder, Lengths
 from ablab.training.checkpoint import load_model as load_checkpoint
 from ablab.training.retention import find

@@ -19,7 +19,7 @@ from ablab.models.hub import load_config, load_connector_into, load_image_proces
 from ablab.models.minicpm import family_of
 from ablab.models.vision_language import VisionLanguageModel, build_vision_language
 from ablab.tasks.vision_language.batches import Rows
-from ablab.tasks.vision_language.config import Model
+from ablab.tasks.vision_language.sections import Model
 
 #: How the place of an image is written where a tokenizer has no token for it.
 IMAGE_TOKEN = "<image>"

@@ -17,7 +17,8 @@ from ablab.contract.finding import Finding
 from ablab.study.differences import covers
 from ablab.study.schema import Experiment, Study
 from ablab.tasks.vision_language.benchmarks.audits import AUDITS as OF_BENCHMARKS
-from ablab.tasks.vision_language.config import Model, Phase
+from ablab.tasks.vision_language.config import Phase
+from ablab.tasks.vision_language.sections import Model
 from ablab.tasks.vision_language.structure.audits import AUDITS as OF_STRUCTURE
 from ablab.tasks.vision_language.structure.audits import DERIVED, At, architecture_of, depth_of, phases
 

@@ -31,7 +31,8 @@ from ablab.models.hub import load_model
 from ablab.store.files import write_json
 from ablab.store.inputs import prepared_artifacts
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, collate
-from ablab.tasks.vision_language.config import Data, Language, Tower
+from ablab.tasks.vision_language.config import Language, Tower
+from ablab.tasks.vision_language.sections import Data
 from ablab.tasks.vision_language.sets import TOKENIZER, Mixture, open_sets, phase_mixture
 from ablab.training.task import Batch, Losses
 

@@ -25,8 +25,9 @@ from ablab.models.hub import load_model
 from ablab.models.vision.rotary2d import add_rotary_2d
 from ablab.models.vision.tower import Tower
 from ablab.store.inputs import reachable
-from ablab.tasks.vision_language.config import SPEC, Cache, Data, Model
+from ablab.tasks.vision_language.config import SPEC, Cache
 from ablab.tasks.vision_language.features import FOLDER, signature, write_features
+from ablab.tasks.vision_language.sections import Data, Model
 from ablab.tasks.vision_language.sets import RowSet, open_sets
 from ablab.tasks.vision_language.task import VisionLanguage
 from ablab.training.precision import autocast, resolve

@@ -22,8 +22,9 @@ from ablab.tasks.vision_language.benchmarks.catalogue import find_benchmark
 from ablab.tasks.vision_language.benchmarks.config import BenchmarkSource
 from ablab.tasks.vision_language.benchmarks.engine import evaluate_benchmarks, locate
 from ablab.tasks.vision_language.benchmarks.protocol import Question
-from ablab.tasks.vision_language.config import PREPARED, Evaluate
+from ablab.tasks.vision_language.config import Evaluate
 from ablab.tasks.vision_language.overlap import Seen, overlaps, training_sets
+from ablab.tasks.vision_language.sections import PREPARED
 from ablab.tasks.vision_language.sets import QUESTIONS, open_sets
 
 if TYPE_CHECKING:

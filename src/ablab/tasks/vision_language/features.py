@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ablab.contract.failure import DataError
 from ablab.store.files import read_json, write_json
-from ablab.tasks.vision_language.config import Data, Model
+from ablab.tasks.vision_language.sections import Data, Model
 
 #: Folder below a cache run's artifacts.
 FOLDER = "features"

@@ -16,7 +16,7 @@ from ablab.data.emoji_questions import Sizes, write_emoji_questions
 from ablab.data.images import ImageSource
 from ablab.data.rendering.settings import Rendered
 from ablab.store.files import write_json
-from ablab.tasks.vision_language.config import Data, DataSet
+from ablab.tasks.vision_language.sections import Data, DataSet
 from ablab.tasks.vision_language.sets import QUESTIONS, SETS, TOKENIZER, write_set
 
 #: Folder of drawn sets.

@@ -12,7 +12,8 @@ from typing import Any
 
 from ablab.contract.models import ModelReference
 from ablab.contract.training import Trainability
-from ablab.tasks.vision_language.config import Data, Model, Phase
+from ablab.tasks.vision_language.config import Phase
+from ablab.tasks.vision_language.sections import Data, Model
 
 #: Architectures by hub name, as far as sizes need them, by transformers' names; an InternVL checkpoint is decoder and
 #: tower.

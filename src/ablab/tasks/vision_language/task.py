@@ -30,10 +30,11 @@ from ablab.store.inputs import prepared_artifacts, reachable
 from ablab.store.layout import RunFolder
 from ablab.tasks.vision_language.assembly import Assembly
 from ablab.tasks.vision_language.batches import ROW_TOKENS, Conversations, Rows, Sample, collate
-from ablab.tasks.vision_language.config import Data, Evaluate, Model, Phase, Probe
+from ablab.tasks.vision_language.config import Evaluate, Phase, Probe
 from ablab.tasks.vision_language.features import FOLDER as FEATURES
 from ablab.tasks.vision_language.features import FeatureFile, signature
 from ablab.tasks.vision_language.preparing import prepare
+from ablab.tasks.vision_language.sections import Data, Model
 from ablab.tasks.vision_language.sets import Mixture, open_sets, phase_mixture
 from ablab.tasks.vision_language.supervision import user_supervised
 from ablab.training.inherit import continue_from, take_part

@@ -16,7 +16,8 @@ from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
 from ablab.contract.models import ModelReference
 from ablab.study.schema import Experiment, Stage, Study
-from ablab.tasks.vision_language.config import Data, Model, Phase
+from ablab.tasks.vision_language.config import Phase
+from ablab.tasks.vision_language.sections import Data, Model
 from ablab.tasks.vision_language.sizes import DECODERS, TOWERS, architecture, memory
 
 #: Layers of towers and language models of the hub that studies name, beyond those whose sizes are known; for others a
