@@ -69,3 +69,14 @@ def test_every_experiment_has_a_log_beside_the_report(lab: Lab) -> None:
     kept = (folder / "trained.log").stat().st_mtime_ns
     lab.report()
     assert (folder / "trained.log").stat().st_mtime_ns == kept, "what has not changed is not written again"
+
+
+def test_a_log_is_written_again_once_one_of_its_runs_has_more_to_tell(lab: Lab) -> None:
+    path = lab.report().parent / "logs" / "trained.log"
+    before = path.read_text(encoding="utf-8")
+    record = next(record for record in lab.view().records("trained") if record.attempts)
+    log = lab.store.run(record.name).attempt(1).log
+    log.write_text("one more line\n", encoding="utf-8")
+    lab.report()
+    assert "one more line" in path.read_text(encoding="utf-8").splitlines()
+    assert "one more line" not in before.splitlines()

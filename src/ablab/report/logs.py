@@ -6,19 +6,22 @@ A run leaves events and, where anything was printed, a text; both are told here,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablab.contract.units import duration, figure, size
-from ablab.store.events import read_attempt_events
+from ablab.store.lines import parse_lines
 
 if TYPE_CHECKING:
+    from ablab.analysis.results import RunRecord
     from ablab.report.view import View
     from ablab.store.layout import AttemptFolder, RunFolder
 
 #: Steps told of one attempt; of more, every so many, and the last.
-STEPS = 200
+STEPS = 100
+#: How the line of a step begins, as its worker writes it.
+_STEP = b'{"e":"step"'
 #: Keys of a step that are told first, and those that are not told.
 _FIRST, _SILENT = ("loss", "lr"), ("e", "t", "step", "tokens", "attempt")
 
@@ -31,11 +34,38 @@ def run_log(folder: RunFolder, *, attempt: int | None = None) -> list[str]:
 
 def attempt_lines(attempt: AttemptFolder) -> Iterator[str]:
     """Yield what an attempt reported, then what it printed."""
-    events = read_attempt_events(attempt.events, problems=[])
-    told = _told_steps([place for place, event in enumerate(events) if event.get("e") == "step"])
-    yield from event_lines((e for place, e in enumerate(events) if e.get("e") != "step" or place in told), attempt)
+    yield from event_lines(_told_events(attempt.events), attempt)
     if attempt.log.exists():
         yield from attempt.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _told_events(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a file that are told; steps are thinned before they are parsed, for there are millions."""
+    data = path.read_bytes() if path.exists() else b""
+    data = data[: data.rfind(b"\n") + 1]
+    return parse_lines(_thinned(data), path, problems=[], exact=False)
+
+
+def _thinned(data: bytes) -> bytes:
+    """Return whole lines without most of the steps: every so many stay, and the last."""
+    if len(data) <= STEPS * len(_STEP):
+        return data
+    import numpy as np
+
+    letters = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n")) + 1
+    starts = np.concatenate(([0], ends[:-1]))
+    # Letter by letter, for all lines that began alike so far.
+    steps = np.flatnonzero(ends - starts > len(_STEP))
+    for place, letter in enumerate(_STEP):
+        steps = steps[letters[starts[steps] + place] == letter]
+    if len(steps) <= STEPS:
+        return data
+    kept = np.ones(len(starts), bool)
+    kept[steps] = False
+    kept[steps[:: -(-len(steps) // STEPS)]] = True
+    kept[steps[-1:]] = True
+    return b"".join(data[start:end] for start, end in zip(starts[kept].tolist(), ends[kept].tolist(), strict=True))
 
 
 def event_lines(events: Iterable[Mapping[str, Any]], attempt: AttemptFolder) -> Iterator[str]:
@@ -47,11 +77,6 @@ def event_lines(events: Iterable[Mapping[str, Any]], attempt: AttemptFolder) -> 
         text = event_text(event, total=total, attempt=attempt.number)
         if text:
             yield f"{_clock(event.get('t'))}  {text}"
-
-
-def _told_steps(places: Sequence[int]) -> set[int]:
-    stride = -(-len(places) // STEPS) or 1
-    return {*places[::stride], *places[-1:]}
 
 
 def event_text(event: Mapping[str, Any], *, total: int | None = None, attempt: int = 1) -> str:
@@ -91,25 +116,37 @@ def _clock(moment: float | None) -> str:
 
 def experiment_log(view: View, name: str) -> str:
     """Return the log of an experiment: its runs in the order they began, those it shares with others too."""
-    purpose = view.study.experiments[name].purpose
-    lines = [f"{name}: {purpose}" if purpose else name]
-    records = sorted(view.records(name), key=lambda record: (record.started is None, record.started or 0.0))
-    for record in records:
-        if not record.attempts:
-            continue
-        seed = "" if record.seed is None else f" seed {record.seed}"
-        others = [user for user in dict.fromkeys(user for user, _ in record.users) if user != name]
-        shared = f", shared with {', '.join(others)}" if others else ""
-        lines += ["", f"== {record.stage}{seed} ({record.name}{shared}): {record.status}"]
-        lines += run_log(view.store.run(record.name))
+    lines = [_title(view, name)]
+    for heading, record in _headings(view, name):
+        lines += ["", heading, *run_log(view.store.run(record.name))]
         result = {metric: value for metric, value in record.metrics.items() if not metric.startswith("train/")}
         if record.status == "done" and result:
             lines.append(f"result: {_pairs(result)}")
     return "\n".join([*lines, ""])
 
 
+def _title(view: View, name: str) -> str:
+    purpose = view.study.experiments[name].purpose
+    return f"{name}: {purpose}" if purpose else name
+
+
+def _headings(view: View, name: str) -> list[tuple[str, RunRecord]]:
+    """Return the runs of an experiment that have begun, in this order, each under its heading."""
+    found = []
+    for record in sorted(view.records(name), key=lambda record: (record.started is None, record.started or 0.0)):
+        if record.attempts:
+            seed = "" if record.seed is None else f" seed {record.seed}"
+            others = [user for user in dict.fromkeys(user for user, _ in record.users) if user != name]
+            shared = f", shared with {', '.join(others)}" if others else ""
+            found.append((f"== {record.stage}{seed} ({record.name}{shared}): {record.status}", record))
+    return found
+
+
 def write_logs(view: View, folder: Path) -> list[Path]:
-    """Write `logs/<experiment>.log` below a folder for every experiment that has begun; return the files."""
+    """Write `logs/<experiment>.log` below a folder for every experiment that has begun; return the files.
+
+    A log whose runs are over, and which is newer than they are, stays as it is.
+    """
     from ablab.store.files import write_text
     from ablab.store.layout import safe_name
     from ablab.store.redact import hide_known
@@ -118,9 +155,27 @@ def write_logs(view: View, folder: Path) -> list[Path]:
     for name in view.study.experiments:
         if any(record.attempts for record in view.own(name)):
             path = folder / "logs" / f"{safe_name(name)}.log"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            text = hide_known(experiment_log(view, name))
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                write_text(path, text, sync=False)
+            if not _is_current(view, name, path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, hide_known(experiment_log(view, name)), sync=False)
             written.append(path)
     return written
+
+
+def _is_current(view: View, name: str, path: Path) -> bool:
+    """Whether a log tells its runs as they are: none goes on, none wrote since, and title and headings are the same."""
+    if not path.exists():
+        return False
+    headings = _headings(view, name)
+    if any(record.status == "running" for _, record in headings):
+        return False
+    written = path.stat().st_mtime_ns
+    for _, record in headings:
+        run = view.store.run(record.name)
+        attempts = [run.attempt(number) for number in run.attempts()]
+        sources = [run.state_path, *(each for attempt in attempts for each in (attempt.events, attempt.log))]
+        if any(source.stat().st_mtime_ns >= written for source in sources if source.exists()):
+            return False
+    title, *lines = path.read_text(encoding="utf-8").splitlines()
+    told = [line for line in lines if line.startswith("== ")]
+    return [title, *told] == [_title(view, name), *(heading for heading, _ in headings)]
