@@ -122,6 +122,9 @@ class Shards:
 
     def expect(self, name: str, start: int, stop: int) -> None:
         """Ask the system to read the entries `start` to `stop` ahead: block by block it would wait for each."""
+        if not hasattr(os, "posix_fadvise"):
+            # Not every system can be asked.
+            return
         entry = self.entries[name]
         size = DTYPES[entry.dtype][1]
         place = entry.offset + start * size
