@@ -64,7 +64,7 @@ def test_facts_come_from_results_before_probes_before_derivations(bench: Callabl
     lab = bench()
 
     def fact() -> object:
-        view = AuditView(lab.study, plan=lab.plan, store=lab.store, derivations={"logits.scale": lambda _: 3.0})
+        view = AuditView(lab.study, plan=lab.plan, store=lab.store, derivations={"logits.scale": lambda *_: 3.0})
         return view.fact("B", "logits.scale")
 
     assert (fact().value, fact().source) == (3.0, "derived")

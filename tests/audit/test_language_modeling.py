@@ -27,8 +27,8 @@ experiments:
     ],
 )
 def test_derived_logit_scales_are_those_of_the_log(bench: Callable, attention: str, measured: float) -> None:
-    arm = bench(ARM % attention).study.experiments["A"]
-    assert audits.logit_scale(arm) == pytest.approx(measured, rel=0.04)
+    study = bench(ARM % attention).study
+    assert audits.logit_scale(study, study.experiments["A"]) == pytest.approx(measured, rel=0.04)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_derived_logit_scales_are_those_of_drawn_matrices(bench: Callable, kind:
     for head in range(heads):
         rows = slice(head * width // heads, (head + 1) * width // heads)
         logits.append(query[rows].T @ key[rows] / math.sqrt(width // heads))
-    arm = bench(f"experiments:\n  A: {{model: {{width: 128, heads: 4, attention: {{query_key: {kind}}}}}}}\n")
-    derived = audits.logit_scale(arm.study.experiments["A"])
+    study = bench(f"experiments:\n  A: {{model: {{width: 128, heads: 4, attention: {{query_key: {kind}}}}}}}\n").study
+    derived = audits.logit_scale(study, study.experiments["A"])
     assert derived == pytest.approx(float(np.std(logits)), rel=0.05)
 
 
@@ -86,11 +86,12 @@ experiments:
   B: {data: {source: openwebtext, tokenizer: {name: gpt2}}}
   C: {}
 """
-    arms = bench(text).study.experiments
-    assert audits.tokens_seen(arms["A"]) == 614_400_000
-    assert audits.tokens_held(arms["A"]) == 99_100_000
-    assert audits.tokens_held(arms["B"]) == audits.GPT2_TOKENS["openwebtext"]
-    assert audits.tokens_held(arms["C"]) is None
+    study = bench(text).study
+    arms = study.experiments
+    assert audits.tokens_seen(study, arms["A"]) == 614_400_000
+    assert audits.tokens_held(study, arms["A"]) == 99_100_000
+    assert audits.tokens_held(study, arms["B"]) == audits.GPT2_TOKENS["openwebtext"]
+    assert audits.tokens_held(study, arms["C"]) is None
 
 
 PAIR = """
@@ -181,4 +182,4 @@ def test_checkpoint_bytes_are_those_of_the_log(bench: Callable, model: str, mebi
     lab = bench(
         "name: x\nquestion: x\ntask: language-modeling\nseeds: [1]\ndefaults: {pipeline: {train: {steps: 9}}}\n" + text
     )
-    assert audits.checkpoint_bytes(lab.study.experiments["A"]) / 2**20 == pytest.approx(mebibytes, abs=0.06)
+    assert audits.checkpoint_bytes(lab.study, lab.study.experiments["A"]) / 2**20 == pytest.approx(mebibytes, abs=0.06)

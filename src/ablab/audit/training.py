@@ -81,10 +81,16 @@ def lineage(study: Study, experiment: Experiment) -> Iterator[tuple[str, Stage]]
 
 def built_by(study: Study, experiment: Experiment, stage: str | None) -> Mapping[str, Any] | None:
     """Return the architecture that a stage gives the model it builds, where an arm depends on such a stage."""
+    source = None if stage is None else stage_of(study, experiment, stage)
+    found = None if source is None else getattr(source[1].parameters, "architecture", None)
+    return found if isinstance(found, Mapping) else None
+
+
+def stage_of(study: Study, experiment: Experiment, name: str) -> tuple[str, Stage] | None:
+    """Return (experiment, stage) of a stage that an arm depends on, by the name that the arm calls it."""
     for owner, each in lineage(study, experiment):
-        if stage in (each.name, f"{owner}.{each.name}"):
-            found = getattr(each.parameters, "architecture", None)
-            return found if isinstance(found, Mapping) else None
+        if name == f"{owner}.{each.name}" or (owner == experiment.name and name == each.name):
+            return owner, each
     return None
 
 

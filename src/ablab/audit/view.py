@@ -22,8 +22,8 @@ from ablab.study.schema import Comparison, Experiment, Stage, Study
 
 #: What a rehearsal or probe of two steps says about a run's length is no fact about the run.
 _OF_LENGTH = frozenset({"tokens.seen", "samples.seen", "epochs.seen", "steps.done", "steps.planned", "stopped.early"})
-#: Facts a task can tell from an experiment without running it, by name.
-Derivations = Mapping[str, Callable[[Experiment], Any]]
+#: Facts a task can tell from a study and one of its experiments without running it, by name.
+Derivations = Mapping[str, Callable[[Study, Experiment], Any]]
 Source = Literal["result", "probe", "derived"]
 
 
@@ -133,9 +133,13 @@ class AuditView:
                 if name in self._measured.get(run.key, {}):
                     source: Source = "result" if run.key in self._results else "probe"
                     return Fact(value=self._measured[run.key][name], source=source)
-        derive = self.derivations.get(name)
-        value = None if derive is None else derive(arm)
+        value = self.derived(arm, name)
         return None if value is None else Fact(value=value, source="derived")
+
+    def derived(self, experiment: Experiment, name: str) -> Any:
+        """Return what the task derives of an arm without running it; None where it does not, or cannot tell."""
+        derive = self.derivations.get(name)
+        return None if derive is None else derive(self.study, experiment)
 
     def values(self, experiment: Experiment, metric: str, *, best: bool = False) -> dict[int, float]:
         """Return finished values of a metric by seed, from the last stage that has it."""

@@ -17,6 +17,7 @@ from ablab.plan.planning import make_plan
 from ablab.study.differences import differences
 from ablab.study.loading import load
 from ablab.study.schema import Study
+from ablab.tasks.vision_language.audits import DERIVED
 from ablab.tasks.vision_language.config import Phase
 from ablab.tasks.vision_language.sections import Model
 
@@ -155,6 +156,26 @@ def test_full_fine_tuning_fits_the_devices_named_and_not_those_of_the_log() -> N
     found = {name for each in audit(small) if each.id == "memory-exceeds-device" and each.checked
              for name in each.subjects}  # fmt: skip
     assert {"A1", "E2", "D3", "D4", "F4"} <= found and not found & {"D1", "D2"}
+
+
+def test_a_decoder_that_a_merge_leaves_is_forecast_as_its_base() -> None:
+    loaded = study("full")
+    told = {name: DERIVED["memory.forecast"](loaded, loaded.experiments[name]) for name in ("E2", "F2")}
+    assert told["F2"].keys() == {"projector", "vision"}
+    assert all(told["F2"][phase] == told["E2"][phase] for phase in told["F2"])
+    size = DERIVED["checkpoint.bytes"]
+    # Only E2 tunes the decoder.
+    assert 0 < size(loaded, loaded.experiments["F2"]) < size(loaded, loaded.experiments["E2"])
+    assert not [each for each in audit(loaded) if each.id == "memory-exceeds-device" and not each.checked]
+
+
+def test_parents_are_scored_in_both_languages() -> None:
+    for profile in PROFILES:
+        loaded, made = study(profile), plan(profile)
+        seed = loaded.seeds[0]
+        for arm, parent in (("D3", "tune-ko"), ("D3", "tune-en"), ("F3", "tune-ko"), ("F3", "tune-en")):
+            scored = made.run_of(f"{arm}-{parent[-2:]}", seed, loaded.experiments[arm].stages[-1].name)
+            assert made.run_of(arm, seed, parent).key in {given.key for given in scored.inputs}
 
 
 def test_experts_are_held_against_the_decoder_that_a_stage_builds() -> None:

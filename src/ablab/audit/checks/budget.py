@@ -25,8 +25,7 @@ def planned_budget(view: AuditView, experiment: Experiment) -> dict[str, Any]:
         budget["samples"] = sum(stage.samples or 0 for stage in stages)
     if any(stage.epochs is not None for stage in stages):
         budget["epochs"] = sum(stage.epochs or 0 for stage in stages)
-    tokens = view.derivations.get("tokens.seen")
-    planned = tokens(experiment) if tokens is not None else None
+    planned = view.derived(experiment, "tokens.seen")
     if planned is not None:
         budget["tokens"] = planned
     return budget

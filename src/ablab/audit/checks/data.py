@@ -60,8 +60,7 @@ def _counts(view: AuditView, experiment: str) -> tuple[float, float, str] | None
 def _planned(view: AuditView, experiment: str, unit: str) -> float | None:
     """Return what an arm is planned to see, else what its finished run saw."""
     arm = view.study.experiments[experiment]
-    derive = view.derivations.get(f"{unit}.seen")
-    planned = derive(arm) if derive is not None else None
+    planned: float | None = view.derived(arm, f"{unit}.seen")
     if planned is None and unit == "samples":
         planned = next((stage.samples for stage in view.training(arm)[-1:]), None)
     if planned is None:

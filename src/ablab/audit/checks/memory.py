@@ -1,7 +1,7 @@
 """Memory: what training needs against the devices that the study names.
 
-A task tells it by `DERIVED["memory.forecast"]`, a function of an experiment that returns bytes by stage and by what
-holds them (weights, gradients, ...). Where it does not, a probe's parameter counts give the least that can be.
+A task tells it by `DERIVED["memory.forecast"]`, a function of a study and an experiment that returns bytes by stage and
+by what holds them (weights, gradients, ...). Where it does not, a probe's parameter counts give the least that can be.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ def devices(view: AuditView) -> Iterable[Finding]:
     device = view.study.compute.device
     if device is None:
         return
-    derive = view.derivations.get("memory.forecast")
     found: dict[tuple[str, int], tuple[Experiment, Stage, Mapping[str, int], list[str]]] = {}
     unknown: dict[str, None] = {}
     for experiment in view.study.experiments.values():
-        derived: Mapping[str, Any] = (derive(experiment) or {}) if derive is not None else {}
+        derived: Mapping[str, Any] = view.derived(experiment, "memory.forecast") or {}
         for stage in experiment.stages:
             if not trains(stage.spec) or experiment.planned:
                 continue

@@ -43,10 +43,9 @@ def disk(view: AuditView) -> Iterable[Finding]:
 
 def bytes_of(view: AuditView, run: Run) -> int | None:
     """Return the disk a run will leave: as the plan forecasts it, else one derived checkpoint times those kept."""
-    derive = view.derivations.get("checkpoint.bytes")
-    if run.bytes is not None or derive is None or not run.stage.spec.makes_checkpoints:
+    if run.bytes is not None or not run.stage.spec.makes_checkpoints:
         return run.bytes
-    size = derive(view.study.experiments[run.experiment])
+    size = view.derived(view.study.experiments[run.experiment], "checkpoint.bytes")
     return None if size is None else probed_bytes({"checkpoint.bytes": size}, run, view.study.retention)
 
 

@@ -13,7 +13,7 @@ from ablab.audit.findings import finding, listed, place, shown
 from ablab.audit.training import setting_of
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding
-from ablab.study.schema import Experiment
+from ablab.study.schema import Experiment, Study
 from ablab.tasks.language_modeling.sections import Data, Model
 
 #: Roughly the tokens of hub corpora's train splits under GPT-2's BPE; once prepared, their own counts are used.
@@ -37,7 +37,7 @@ def data_of(experiment: Experiment) -> Data | None:
     return next((section for section in sections if isinstance(section, Data)), None)
 
 
-def logit_scale(experiment: Experiment) -> float | None:
+def logit_scale(_: Study, experiment: Experiment) -> float | None:
     """Return the standard deviation of q kᵀ / sqrt(D) at initialisation, for normalised inputs and distinct tokens.
 
     A coordinate of a projection of C independent unit inputs has variance C sigma² for entries N(0, sigma²), and 1
@@ -58,7 +58,7 @@ def logit_scale(experiment: Experiment) -> float | None:
     return drawn**2
 
 
-def tokens_seen(experiment: Experiment) -> int | None:
+def tokens_seen(_: Study, experiment: Experiment) -> int | None:
     """Return the training tokens an arm's own stages will see: steps x batch x context."""
     total = 0
     for stage in experiment.stages:
@@ -71,7 +71,7 @@ def tokens_seen(experiment: Experiment) -> int | None:
     return total or None
 
 
-def tokens_held(experiment: Experiment) -> int | None:
+def tokens_held(_: Study, experiment: Experiment) -> int | None:
     """Return about how many tokens the train split holds, for known corpora and explicit limits; None for others."""
     data = data_of(experiment)
     if data is None:
@@ -103,7 +103,7 @@ def frozen_count(model: Model) -> int:
     return 2 * model.width**2 * (model.layers - model.attention.unfrozen_layers)
 
 
-def checkpoint_bytes(experiment: Experiment) -> int | None:
+def checkpoint_bytes(_: Study, experiment: Experiment) -> int | None:
     """Return the bytes of one checkpoint: weights, and Adam's two moments of what trains, in fp32."""
     model, data = model_of(experiment), data_of(experiment)
     vocabulary = None if data is None else vocabulary_of(data)
@@ -254,7 +254,7 @@ def undertrained(view: AuditView) -> Iterable[Finding]:
     """Notes: far fewer training tokens than parameters would use: a difference may close or open with more."""
     few: dict[str, float] = {}
     for experiment in view.study.experiments.values():
-        model, data, seen = model_of(experiment), data_of(experiment), tokens_seen(experiment)
+        model, data, seen = model_of(experiment), data_of(experiment), tokens_seen(view.study, experiment)
         vocabulary = None if data is None else vocabulary_of(data)
         if model is None or vocabulary is None or seen is None:
             continue

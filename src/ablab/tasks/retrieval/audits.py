@@ -14,7 +14,7 @@ from ablab.audit.findings import finding, listed, not_checked, place, shown
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding, Severity
 from ablab.contract.training import Train
-from ablab.study.schema import Experiment, Stage
+from ablab.study.schema import Experiment, Stage, Study
 from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
 
 #: Share of lost tokens beyond which truncation is worth a warning.
@@ -27,14 +27,14 @@ def section_of(experiment: Experiment, name: str, kind: type[Any]) -> Any:
     return next((section for section in found if isinstance(section, kind)), None)
 
 
-def queries_held(experiment: Experiment) -> int | None:
+def queries_held(_: Study, experiment: Experiment) -> int | None:
     """Return the train queries of a known subset of the hub, where nothing is filtered or divided off."""
     data = section_of(experiment, "data", Data)
     if data is None:
         return None
     known = None
     if data.source == "m2kr" and data.subset is not None and not data.both_sides:
-        train, valid, _ = M2KR_TASKS[data.subset]
+        train, valid = M2KR_TASKS[data.subset][:2]
         known = train if valid or data.validation == 0 else None
     limits = [limit for limit in (known, data.rows) if limit is not None]
     return min(limits, default=None)

@@ -6,19 +6,20 @@ memory training takes is told to the general audit (`ablab.audit.checks.memory`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ablab.audit.findings import finding, listed
-from ablab.audit.training import built_by
-from ablab.audit.view import AuditView, stage_place
+from ablab.audit.training import built_by, stage_of
+from ablab.audit.view import AuditView, Derivations, stage_place
 from ablab.contract.finding import Finding
+from ablab.contract.merge import LOADED, Merge
 from ablab.contract.models import ModelReference
 from ablab.study.schema import Experiment, Stage, Study
 from ablab.tasks.vision_language.config import Phase
 from ablab.tasks.vision_language.sections import Data, Model
-from ablab.tasks.vision_language.sizes import DECODERS, TOWERS, architecture, memory
+from ablab.tasks.vision_language.sizes import DECODERS, TOWERS, architecture, checkpoint_bytes, memory
 
 #: Layers of towers and language models of the hub that studies name, beyond those whose sizes are known; for others a
 #: rehearsal tells.
@@ -75,11 +76,39 @@ def depth_of(study: Study, arm: Experiment, model: Model, part: Literal["llm", "
 def architecture_of(
     study: Study, arm: Experiment, model: Model, part: Literal["llm", "tower"]
 ) -> Mapping[str, Any] | None:
-    """Return a part's configuration: the study's, that of the stage that builds it, or one known by name."""
+    """Return a part's configuration: the study's, one known by name, or that of what the stage it comes from left."""
     reference: ModelReference = getattr(model, part)
     if reference.stage is None:
         return architecture(reference, DECODERS if part == "llm" else TOWERS)
-    return built_by(study, arm, reference.stage)
+    return built_by(study, arm, reference.stage) or _left_by(study, arm, reference.stage, part)
+
+
+def _left_by(study: Study, arm: Experiment, stage: str, part: Literal["llm", "tower"]) -> Mapping[str, Any] | None:
+    """Return the configuration of what a stage merged or trained further: that of its base, or of its own model."""
+    source = stage_of(study, arm, stage)
+    if source is None:
+        return None
+    owner, parameters, model = study.experiments[source[0]], source[1].parameters, source[1].sections.get("model")
+    if not isinstance(model, Model):
+        return None
+    base = parameters.base or parameters.models[0].model if isinstance(parameters, Merge) else LOADED
+    if base != LOADED:
+        origin = "name" if stage_of(study, owner, base) is None else "stage"
+        model = model.model_copy(update={part: ModelReference(**{origin: base})})
+    elif getattr(model, part).stage == stage:
+        return None
+    return architecture_of(study, owner, model, part)
+
+
+def _with_architectures(study: Study, arm: Experiment, model: Model) -> Model:
+    """Return a model section whose parts that come from stages stand by their configuration, where it is known."""
+    found: dict[str, ModelReference] = {}
+    for part in ("llm", "tower"):
+        reference: ModelReference = getattr(model, part)
+        config = None if reference.stage is None else architecture_of(study, arm, model, part)
+        if config is not None:
+            found[part] = reference.model_copy(update={"stage": None, "config": dict(config)})
+    return model.model_copy(update=found)
 
 
 def rotary_misfit(view: AuditView) -> Iterable[Finding]:
@@ -162,27 +191,44 @@ def idle_dropping(view: AuditView) -> Iterable[Finding]:
         )
 
 
-def memory_of(arm: Experiment) -> Mapping[str, Mapping[str, int]]:
+def memory_of(study: Study, arm: Experiment) -> Mapping[str, Mapping[str, int]]:
     """Return the bytes that each phase of an arm holds on a device, by what holds them; unknown ones are left out."""
     found = {}
-    for stage in arm.stages:
-        model, data = stage.sections.get("model"), stage.sections.get("data")
-        if isinstance(stage.parameters, Phase) and isinstance(model, Model) and isinstance(data, Data):
-            told = memory(model, data, stage.parameters)
-            if told is not None:
-                found[stage.name] = told.items
+    for stage, phase, model in _phases_of(study, arm):
+        data = stage.sections.get("data")
+        told = memory(model, data, phase) if isinstance(data, Data) else None
+        if told is not None:
+            found[stage.name] = told.items
     return found
 
 
-def decoder_layers(arm: Experiment) -> int | None:
+def checkpoint_of(study: Study, arm: Experiment) -> int | None:
+    """Return the bytes of an arm's largest checkpoint; None where no phase's is known."""
+    sizes = (checkpoint_bytes(model, phase) for _, phase, model in _phases_of(study, arm))
+    return max((size for size in sizes if size is not None), default=None)
+
+
+def _phases_of(study: Study, arm: Experiment) -> Iterator[tuple[Stage, Phase, Model]]:
+    """Yield (stage, phase, model with its architectures) of an arm's own phases."""
+    for stage in arm.stages:
+        model = stage.sections.get("model")
+        if isinstance(stage.parameters, Phase) and isinstance(model, Model):
+            yield stage, stage.parameters, _with_architectures(study, arm, model)
+
+
+def decoder_layers(study: Study, arm: Experiment) -> int | None:
     """Return the layers of an arm's decoder where its configuration or name tells."""
     for stage in arm.stages:
         model = stage.sections.get("model")
-        config = architecture(model.llm, DECODERS) if isinstance(model, Model) else None
+        config = architecture_of(study, arm, model, "llm") if isinstance(model, Model) else None
         if config is not None:
             return int(config["num_hidden_layers"])
     return None
 
 
 AUDITS = (rotary_misfit, layers_beyond, idle_dropping)
-DERIVED: Mapping[str, Callable[[Experiment], Any]] = {"memory.forecast": memory_of, "experts.layers": decoder_layers}
+DERIVED: Derivations = {
+    "memory.forecast": memory_of,
+    "checkpoint.bytes": checkpoint_of,
+    "experts.layers": decoder_layers,
+}
