@@ -100,6 +100,15 @@ def test_repeated_positives_are_false_negatives_unless_matched_by_id(
     assert not apart.findings("repeated-positives")
 
 
+def test_positives_are_those_of_the_split_that_is_trained_on(bench: Callable) -> None:
+    of_val = {"queries.val": 130, "positives.distinct.val": 30, "positives.collision.val": 0.05}
+    made = bench(text(train=", split: val"))
+    made.finish("A", stage="prepare", facts=facts(**of_val))
+    (found,) = [each for each in made.findings("batch-exceeds-positives") if each.checked]
+    assert "all val queries of A, B have 30 distinct positives" in found.message
+    assert not [each for each in made.findings("repeated-positives") if "pairs a batch" in each.message]
+
+
 def test_an_epoch_that_leaves_one_query_over(bench: Callable) -> None:
     made = bench(text(end="references: {A: {train/r_at_1: 0.85, source: log}}"))
     made.finish("A", stage="prepare", facts=facts(**{"queries.train": 641}))
@@ -124,6 +133,9 @@ def test_lost_tokens_are_named_with_their_share(bench: Callable) -> None:
     found = [each for each in made.findings("text-truncated") if each.checked]
     assert [each.severity for each in found] == ["warning"]
     assert "31.0% of the tokens of passage texts" in found[0].message and "80%" in found[0].message
+    made = bench(text(batch=32))
+    made.finish("A", facts=dict(zip(names, (0.0, 0.0, 0.0003, 0.001), strict=True)))
+    assert not [each for each in made.findings("text-truncated") if each.checked], "what rounds to nothing is not said"
 
 
 @pytest.mark.parametrize(("outside", "severity"), [(0, None), (7, "warning"), (100, "error")])

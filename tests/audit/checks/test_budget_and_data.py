@@ -75,6 +75,29 @@ def test_epochs_are_counted_from_what_was_prepared(bench: Callable) -> None:
     assert found[0].subjects == ("A", "B", "blind"), "arms of one data set are one finding"
 
 
+def test_epochs_count_the_samples_of_the_stage_that_sees_them(bench: Callable) -> None:
+    text = """
+name: toy
+question: Does it matter?
+task: retrieval
+seeds: [1]
+defaults:
+  data: {source: mini-m2kr, subset: evqa}
+  towers: {pair: wkcn/TinyCLIP-ViT-61M-32-Text-29M-LAION400M}
+  pipeline: {prepare: {}, pretrain: {steps: 50, batch: 8}, train: {needs: [prepare, pretrain], steps: 100, batch: 8}}
+experiments: {A: {}}
+"""
+    lab = bench(text)
+    lab.finish("A", stage="pretrain", facts={"samples.train": 100})
+    lab.finish("A", facts={"samples.train": 800})
+    assert lab.findings("epochs-exceed-data") == [], "800 of 800 in the last stage, whatever the first one holds"
+    lab.store.root = lab.store.root.parent / "other"
+    lab.finish("A", stage="pretrain", facts={"samples.train": 800})
+    lab.finish("A", facts={"samples.train": 200})
+    (found,) = lab.findings("epochs-exceed-data")
+    assert found.evidence["epochs"] == pytest.approx(4)
+
+
 def test_epochs_that_were_asked_for_are_no_finding(bench: Callable, sound: str) -> None:
     lab = bench(sound.replace("steps: 100", "epochs: 3"))
     lab.finish("A", stage="prepare", facts={"tokens.train": 2_000})

@@ -48,13 +48,23 @@ def epochs(view: AuditView) -> Iterable[Finding]:
 
 
 def _counts(view: AuditView, experiment: str) -> tuple[float, float, str] | None:
-    """Return (seen, held, unit) of an arm, in tokens where known, else in samples."""
+    """Return (seen, held, unit) of an arm, in tokens where known, else in samples of its last training stage."""
     for unit, held_names in (("tokens", ("tokens.train", "tokens.held")), ("samples", ("samples.train",))):
         seen = _planned(view, experiment, unit)
-        held = next((fact for name in held_names if (fact := view.fact(experiment, name)) is not None), None)
-        if seen is not None and held is not None and held.value:
-            return float(seen), float(held.value), unit
+        held = next((value for name in held_names if (value := _held(view, experiment, name))), None)
+        if seen is not None and held is not None:
+            return float(seen), held, unit
     return None
+
+
+def _held(view: AuditView, experiment: str, name: str) -> float | None:
+    """Return how much an arm's data holds: what its last training stage found, else any other run or the study."""
+    for last in view.training(view.study.experiments[experiment])[-1:]:
+        own = (view.facts(last.owner, stage=last.stage.name) or {}).get(name)
+        if own is not None:
+            return float(own)
+    fact = view.fact(experiment, name)
+    return None if fact is None else float(fact.value)
 
 
 def _planned(view: AuditView, experiment: str, unit: str) -> float | None:

@@ -15,10 +15,11 @@ from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding, Severity
 from ablab.contract.training import Train
 from ablab.study.schema import Experiment, Stage, Study
+from ablab.tasks.retrieval.config import RetrievalTrain
 from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
 
-#: Share of lost tokens beyond which truncation is worth a warning.
-_LOST = 0.05
+#: Share of lost tokens from which truncation is worth a note, and beyond which it is worth a warning.
+_NOTED, _LOST = 0.0005, 0.05
 
 
 def section_of(experiment: Experiment, name: str, kind: type[Any]) -> Any:
@@ -54,6 +55,11 @@ def training(experiment: Experiment, kinds: tuple[str, ...] = ("train",)) -> Ite
     for stage in experiment.stages:
         if stage.kind in kinds and isinstance(stage.parameters, Train):
             yield stage, stage.parameters
+
+
+def split_of(parameters: Train) -> str:
+    """Return the split that a stage trains on."""
+    return parameters.split if isinstance(parameters, RetrievalTrain) else "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +157,8 @@ def batches_and_positives(view: AuditView) -> Iterable[Finding]:
     repeated: list[Said] = []
     for experiment in view.study.experiments.values():
         for stage, parameters in training(experiment):
-            where, distinct = stage_place(experiment, stage), fact_of(view, experiment, "positives.distinct.train")
+            where, split = stage_place(experiment, stage), split_of(parameters)
+            distinct = fact_of(view, experiment, f"positives.distinct.{split}")
             if distinct is None:
                 unknown.append(experiment.name)
             elif parameters.batch > distinct:
@@ -160,7 +167,7 @@ def batches_and_positives(view: AuditView) -> Iterable[Finding]:
                         arm=experiment.name,
                         where=f"{where}.batch",
                         severity="error",
-                        message=f"a batch of {parameters.batch} queries, but all train queries of {{arms}} have "
+                        message=f"a batch of {parameters.batch} queries, but all {split} queries of {{arms}} have "
                         f"{shown(distinct)} distinct positives: every batch repeats some",
                         remedy=f"take a batch of at most {distinct}",
                         evidence={"batch": parameters.batch, "distinct": distinct},
@@ -170,7 +177,7 @@ def batches_and_positives(view: AuditView) -> Iterable[Finding]:
                 repeated += _repeated(view, experiment, stage, parameters)
     yield from told_once(view, "batch-exceeds-positives", beyond)
     yield from told_once(view, "repeated-positives", repeated)
-    yield from _unknown(view, "repeated-positives", unknown, "distinct positives of the train split")
+    yield from _unknown(view, "repeated-positives", unknown, "distinct positives of the split that is trained on")
 
 
 def _unknown(view: AuditView, id: str, experiments: list[str], lacking: str) -> Iterator[Finding]:
@@ -185,7 +192,7 @@ def _unknown(view: AuditView, id: str, experiments: list[str], lacking: str) -> 
 
 def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters: Train) -> Iterator[Said]:
     """Yield what repeated positives do to an arm, from the chance that two queries share one."""
-    collision = fact_of(view, experiment, "positives.collision.train")
+    collision = fact_of(view, experiment, f"positives.collision.{split_of(parameters)}")
     loss = stage.sections.get("loss")
     if collision is None or not isinstance(loss, Loss) or getattr(parameters, "sampler", "random") == "distinct":
         return
@@ -211,7 +218,7 @@ def one_pair_batch(view: AuditView) -> Iterable[Finding]:
     said: list[Said] = []
     for experiment in view.study.experiments.values():
         for stage, parameters in training(experiment):
-            queries = fact_of(view, experiment, "queries.train")
+            queries = fact_of(view, experiment, f"queries.{split_of(parameters)}")
             if queries is None or queries % parameters.batch != 1 or parameters.batch == 1:
                 continue
             quoted = [name for name in _referenced(view, experiment) if name.endswith("r_at_1")]
@@ -247,7 +254,7 @@ def truncation(view: AuditView) -> Iterable[Finding]:
             lost = fact_of(view, experiment, f"truncated.{role}.tokens")
             if lost is None:
                 unknown.append(experiment.name)
-            elif lost > 0:
+            elif lost >= _NOTED:
                 texts = fact_of(view, experiment, f"truncated.{role}.texts") or 0.0
                 said.append(
                     Said(
