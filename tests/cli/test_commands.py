@@ -83,6 +83,8 @@ def test_a_built_in_study_is_copied_whole(ablab: Ablab, tmp_path: Path, study: s
 
 def test_an_unknown_study_names_the_nearest(ablab: Ablab) -> None:
     assert "did you mean gpt-oelm?" in ablab("new", "mine.yaml", "--like", "gpt-olm", code=2).stderr
+    both = ablab("new", "mine.yaml", "--like", "gpt-oelm", "--task", "retrieval", code=2).stderr
+    assert "found --task and --like; give one of" in both
 
 
 def test_check_and_plan_speak_json(ablab: Ablab) -> None:

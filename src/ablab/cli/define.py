@@ -41,7 +41,9 @@ def schema(task: TaskOption = "language-modeling") -> None:
 
 def new(
     path: Annotated[str, typer.Argument(help="Study file to write.")],
-    task: TaskOption = "language-modeling",
+    task: Annotated[
+        str | None, typer.Option("--task", help="Task to write an example of; language-modeling without any option.")
+    ] = None,
     command: Annotated[
         str | None,
         typer.Option("--command", help='Command line to make a study of: "python train.py --lr 3e-4 --seed 1".'),
@@ -67,10 +69,11 @@ def new(
         say(f"{target} written. Next: ablab check {target} && ablab run {target} --profile smoke")
 
 
-def _new_text(target: Path, task: str, command: str | None, like: str | None) -> str:
+def _new_text(target: Path, task: str | None, command: str | None, like: str | None) -> str:
     """Return the text of a new study."""
-    if command is not None and like is not None:
-        raise ConfigError("give --command or --like, not both")
+    given = [name for name, value in (("--task", task), ("--command", command), ("--like", like)) if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"found {' and '.join(given)}; give one of --task, --command and --like")
     if like is not None:
         from ablab.study.scaffold import built_in_study
 
@@ -82,4 +85,4 @@ def _new_text(target: Path, task: str, command: str | None, like: str | None) ->
     from ablab.contract.registry import find_task
     from ablab.study.scaffold import scaffold
 
-    return scaffold(find_task(task), name=target.stem)
+    return scaffold(find_task(task or "language-modeling"), name=target.stem)

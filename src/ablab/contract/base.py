@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 class Strict(BaseModel):
     """An immutable, closed block of parameters: an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    # Built when first used: a command reads a few of the blocks there are.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, defer_build=True
+    )
 
 
 #: A value of the user's own, as the study file writes it.

@@ -13,8 +13,8 @@ from ablab.plan.planning import make_plan
 from ablab.store.layout import Store
 from ablab.study.loading import load_text
 from ablab.tasks.vision_language.config import Cache
-from ablab.tasks.vision_language.feature_size import feature_bytes
 from ablab.tasks.vision_language.sections import Data, Model
+from ablab.tasks.vision_language.structure.feature_size import feature_bytes
 
 TEXT = """
 name: cached

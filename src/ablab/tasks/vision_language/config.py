@@ -239,7 +239,7 @@ def _couples(sections: Sections, _: Any) -> bool:
 
 
 def _features(sections: Sections, parameters: Any, before: Sequence[Before]) -> int | None:
-    from ablab.tasks.vision_language.feature_size import feature_bytes
+    from ablab.tasks.vision_language.structure.feature_size import feature_bytes
 
     model = sections["model"]
     assert isinstance(model, Model)
@@ -247,7 +247,7 @@ def _features(sections: Sections, parameters: Any, before: Sequence[Before]) -> 
 
 
 def _checkpoint(sections: Sections, parameters: Any) -> int | None:
-    from ablab.tasks.vision_language.sizes import checkpoint_bytes
+    from ablab.tasks.vision_language.structure.sizes import checkpoint_bytes
 
     model = sections["model"]
     assert isinstance(model, Model)
@@ -255,7 +255,7 @@ def _checkpoint(sections: Sections, parameters: Any) -> int | None:
 
 
 def _merged(sections: Sections, parameters: Any) -> int | None:
-    from ablab.tasks.vision_language.sizes import decoder_bytes
+    from ablab.tasks.vision_language.structure.sizes import decoder_bytes
 
     model = sections["model"]
     assert isinstance(model, Model)

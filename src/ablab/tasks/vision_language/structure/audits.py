@@ -19,7 +19,7 @@ from ablab.contract.models import ModelReference
 from ablab.study.schema import Experiment, Stage, Study
 from ablab.tasks.vision_language.config import Phase
 from ablab.tasks.vision_language.sections import Data, Model
-from ablab.tasks.vision_language.sizes import DECODERS, TOWERS, architecture, checkpoint_bytes, memory
+from ablab.tasks.vision_language.structure.sizes import DECODERS, TOWERS, architecture, checkpoint_bytes, memory
 
 #: Layers of towers and language models of the hub that studies name, beyond those whose sizes are known; for others a
 #: rehearsal tells.

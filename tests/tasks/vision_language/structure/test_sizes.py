@@ -11,9 +11,9 @@ import torch
 from ablab.contract.training import Trainability
 from ablab.models.connectors import build_connector
 from ablab.models.parts import apply_trainability
-from ablab.tasks.vision_language import sizes
 from ablab.tasks.vision_language.config import Phase
 from ablab.tasks.vision_language.sections import Data, Model
+from ablab.tasks.vision_language.structure import sizes
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3,

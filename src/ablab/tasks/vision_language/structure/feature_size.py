@@ -11,7 +11,7 @@ from typing import Any
 from ablab.contract.task import Before
 from ablab.tasks.vision_language.config import Cache
 from ablab.tasks.vision_language.sections import Data, Model
-from ablab.tasks.vision_language.sizes import TOWERS, architecture, patches
+from ablab.tasks.vision_language.structure.sizes import TOWERS, architecture, patches
 
 _BYTES = {"fp32": 4, "fp16": 2}
 
