@@ -202,6 +202,13 @@ def test_a_pending_control_withholds_the_verdict_without_calling_the_comparison_
     assert (verdict.variants[0].verdict, verdict.variants[0].code) == ("undecided", "control-pending")
 
 
+def test_one_seed_leaves_a_control_open_and_does_not_call_the_comparison_blind(make: Make) -> None:
+    verdict = only(make, {"A": [20.0], "x": [20.1], "broken": [40.0]}, fail=("broken",))
+    assert verdict.sensitive is None and verdict.controls[0].told is None
+    assert "cannot be told apart by one seed" in verdict.controls[0].text
+    assert (verdict.variants[0].verdict, verdict.variants[0].code) == ("undecided", "one-seed")
+
+
 def test_where_an_improvement_is_asked_a_control_equal_to_the_baseline_shows_nothing(make: Make) -> None:
     arms = {"A": [20.0, 21.0, 19.5], "x": [15.0, 15.8, 14.6], "broken": [20.01, 20.97, 19.51]}
     verdict = only(make, arms, fail=("broken",), criterion="ratio <= 0.9")

@@ -245,8 +245,11 @@ def _control(
             _baseline_satisfies(comparison.criterion) or _differs_from_baseline(effects, comparison.confidence)
         )
         wanted = "must not meet the criterion"
-    pending = verdict.verdict == "undecided" and (verdict.provisional or verdict.code in ("no-values", "planned"))
-    state = "did as it must" if told else "has no complete values yet" if pending else "was not told apart"
+    lonely = verdict.code == "one-seed"
+    lacking = verdict.provisional or verdict.code in ("no-values", "planned")
+    pending = verdict.verdict == "undecided" and (lonely or lacking)
+    waiting = "cannot be told apart by one seed" if lonely and not lacking else "has no complete values yet"
+    state = "did as it must" if told else waiting if pending else "was not told apart"
     text = f"{name} {wanted} and {state}: {verdict.reason}"
     return ControlVerdict(
         experiment=name, expected=expected, told=None if pending else told, verdict=verdict, text=text
