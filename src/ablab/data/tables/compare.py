@@ -13,7 +13,8 @@ from ablab.contract.result import Evaluation, Table
 from ablab.contract.tables import Fields
 from ablab.data.tables.describe import as_json, lengths_of, missing_rows, roles_of
 from ablab.data.tables.parts import map_parts, parts_of
-from ablab.data.tables.tally import Tally, merged, tally_part
+from ablab.data.tables.scan import tally_part
+from ablab.data.tables.tally import Tally, merged
 
 #: What two sets may share, as the tables call it.
 _SHARED = {"ids": "ids", "questions": "question and image", "passages": "candidate passages", "rows": "identical rows"}
@@ -76,7 +77,8 @@ def evaluation(first: Tally, second: Tally, *, names: tuple[str, str]) -> Evalua
     if first.roles.candidates and second.roles.candidates:
         tables.append(_beside("candidates", "passages", first.buckets(), second.buckets(), first, second, names))
     if first.words and second.words:
-        words = {word: first.words[word] for word, _ in (first.words + second.words).most_common()}
+        both = first.words + second.words
+        words = {word: first.words[word] for word in sorted(both, key=lambda word: (-both[word], word))}
         theirs = {word: second.words[word] for word in words}
         tables.append(_beside("question words", "first question word", words, theirs, first, second, names))
     fields = sorted({*first.fields, *second.fields})

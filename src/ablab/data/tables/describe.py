@@ -16,7 +16,8 @@ from ablab.contract.tables import Fields
 from ablab.data.documents import corrupt
 from ablab.data.tables.parts import Part, map_parts, parts_of, rows_of
 from ablab.data.tables.roles import Roles, find_roles
-from ablab.data.tables.tally import MISSING_WAYS, TYPES, Tally, merged, tally_part
+from ablab.data.tables.scan import tally_part
+from ablab.data.tables.tally import MISSING_WAYS, TYPES, Tally, merged
 
 #: Rows looked at to see which fields there are that mean something.
 _PEEK = 1000
@@ -147,7 +148,7 @@ def as_json(tally: Tally) -> dict[str, Any]:
         "roles": {name: value for name, value in vars(tally.roles).items() if value},
         "fields": fields,
         "candidates": tally.buckets() if tally.roles.candidates else {},
-        "question_words": dict(tally.words.most_common()),
+        "question_words": tally.ranked_words(),
         "sides": {name: tally.sides[name] for name in tally.sides},
         "lengths": {name: vars(lengths_of(counts)) for name, counts in sorted(tally.lengths.items()) if counts},
         "repeats": {_HASHED[name]: vars(repeats(values)) for name, values in tally.hashes.items() if len(values)},
@@ -168,7 +169,7 @@ def evaluation(tally: Tally, *, name: str) -> Evaluation:
     if tally.roles.candidates:
         tables.append(_counted("candidates", "passages", tally.buckets(), tally.rows))
     if tally.words:
-        tables.append(_counted("question words", "first question word", dict(tally.words.most_common()), tally.rows))
+        tables.append(_counted("question words", "first question word", tally.ranked_words(), tally.rows))
     if any(tally.sides.values()):
         tables.append(_counted("sides", "rows with", dict(tally.sides), tally.rows))
     measured = {what: lengths_of(counts) for what, counts in sorted(tally.lengths.items()) if counts}

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ablab.data.documents import corrupt
 from ablab.data.readers.opening import COMPRESSIONS, format_suffix, open_bytes
@@ -27,6 +27,8 @@ from ablab.data.readers.opening import COMPRESSIONS, format_suffix, open_bytes
 PART_BYTES, BATCH_ROWS, GROUPS = 32 << 20, 2048, 4
 #: Files smaller than this are read in this process.
 _ALONE = 16 << 20
+#: What a text file may begin with.
+BOM = b"\xef\xbb\xbf"
 _JSONL = (".jsonl", ".ndjson", ".json")
 #: Read by Python when it starts: what texts hash to.
 _SEED = "PYTHONHASHSEED"
@@ -103,23 +105,47 @@ def rows_of(part: Part) -> Iterator[tuple[dict[str, Any], bytes]]:
 
 
 def _line_rows(part: Part) -> Iterator[tuple[dict[str, Any], bytes]]:
+    return rows_of_lines(part, _lines(part))
+
+
+def rows_of_lines(part: Part, lines: Iterable[bytes], *, number: int = 0) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield (row, its line) of lines of a part, before which it has `number` others; blank lines are left out.
+
+    Raises:
+        DataError: a line is no JSON object; names file and line.
+    """
     import orjson
 
-    for number, line in enumerate(_lines(part)):
+    for place, line in enumerate(lines, number):
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             if not line.strip():
                 continue
-            corrupt(part.path, _line_number(part, number), f"not JSON ({error})", "mend or remove the line")
+            corrupt(part.path, _line_number(part, place), f"not JSON ({error})", "mend or remove the line")
         if type(row) is not dict:
             problem = f"a JSON {type(row).__name__}, expected an object"
-            corrupt(part.path, _line_number(part, number), problem, "mend or remove the line")
+            corrupt(part.path, _line_number(part, place), problem, "mend or remove the line")
         yield row, line
 
 
 def _lines(part: Part) -> Iterator[bytes]:
     """Yield the lines that begin in a part."""
+    with reading(part) as (file, place):
+        for line in file:
+            if part.end is not None and place >= part.end:
+                return
+            yield line.removeprefix(BOM) if place == 0 else line
+            place += len(line)
+
+
+@contextlib.contextmanager
+def reading(part: Part) -> Iterator[tuple[BinaryIO, int]]:
+    """Open the file of a part at the first line that begins in it; also the place of that line in the file.
+
+    Raises:
+        DataError: within it, the compressed stream is damaged.
+    """
     import gzip
     import lzma
     import zlib
@@ -131,11 +157,7 @@ def _lines(part: Part) -> Iterator[bytes]:
             file.seek(place - 1)
             place += len(file.readline()) - 1
         try:
-            for line in file:
-                if part.end is not None and place >= part.end:
-                    return
-                yield line.removeprefix(b"\xef\xbb\xbf") if place == 0 else line
-                place += len(line)
+            yield file, place
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
             corrupt(part.path, None, f"the compressed stream is damaged ({error})", "get the file again")
 
@@ -156,15 +178,29 @@ def _line_number(part: Part, number: int) -> int:
 
 def _parquet_rows(part: Part) -> Iterator[tuple[dict[str, Any], bytes]]:
     import pyarrow as pa
+
+    try:
+        for batch in batches_of(part):
+            for row in batch.to_pylist():
+                yield row, b""
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        corrupt(part.path, None, f"damaged parquet ({_first_line(error)})", "get it again")
+
+
+def batches_of(part: Part) -> Iterator[Any]:
+    """Yield the record batches of a part of a parquet file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(part.path) as file:
             groups = list(range(part.begin, part.end or file.num_row_groups))
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, use_threads=False):
-                for row in batch.to_pylist():
-                    yield row, b""
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+            yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
         corrupt(part.path, None, f"damaged parquet ({_first_line(error)})", "get it again")
 
 

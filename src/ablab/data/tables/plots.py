@@ -37,7 +37,7 @@ def draw(tallies: Mapping[str, Tally], folder: Path) -> list[Path]:
 
 
 def _frequent(tally: Tally) -> dict[str, int]:
-    frequent = dict(tally.words.most_common(_WORDS))
+    frequent = dict(list(tally.ranked_words().items())[:_WORDS])
     rest = tally.rows - sum(frequent.values())
     return {**frequent, "others": rest} if rest else frequent
 

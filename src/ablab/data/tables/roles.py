@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import itemgetter
 from typing import Any
 
 from ablab.contract.failure import ConfigError
@@ -59,6 +60,11 @@ class Roles:
         """The field whose length is the number of candidates."""
         return self.passage_ids or self.passage_texts or self.passage_images
 
+    @property
+    def of_queries(self) -> tuple[str, ...]:
+        """The fields that are looked at value by value: id, question and image."""
+        return tuple(name for name in (self.id, self.question, self.image) if name is not None)
+
 
 def find_roles(given: Fields, known: Collection[str], *, file: str) -> Roles:
     """Return the roles of fields that rows have.
@@ -92,9 +98,16 @@ def question_word(question: Any) -> str:
     """Return the first question word of a text; yes/no where it begins like one, else other; none without text."""
     if not isinstance(question, str) or not question.strip():
         return "none"
-    known = _FIRST.get(question.split(None, 1)[0].lower())
-    if known is not None:
-        return known
+    return _FIRST.get(question.split(None, 1)[0].lower()) or _found_word(question)
+
+
+def question_words(questions: Sequence[str], pieces: Sequence[Sequence[str]]) -> list[str]:
+    """Return `question_word` of questions that are not blank; `pieces` are the words of each."""
+    firsts = map(_FIRST.get, map(str.lower, map(itemgetter(0), pieces)))
+    return [word or _found_word(question) for word, question in zip(firsts, questions, strict=True)]
+
+
+def _found_word(question: str) -> str:
     found = _WORD.search(question)
     if found is None:
         return "other"

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from operator import itemgetter
+from operator import and_, itemgetter
 from typing import Any
 
 from ablab.data.m2kr import MISSING, is_missing
-from ablab.data.tables.parts import Part, rows_of
-from ablab.data.tables.roles import BUCKETS, Roles, as_list, bucket_of, count_of, missing_items, question_word
+from ablab.data.tables.roles import BUCKETS, Roles, as_list, bucket_of, count_of, missing_items, question_words
 
 #: Types of values, and ways of being missing, as fields are counted.
 TYPES = ("text", "number", "boolean", "object", "list")
@@ -132,7 +131,11 @@ class Tally:
             self.fields.setdefault(name, FieldTally()).add(values)
         hashable: Iterable[Any] = lines if all(lines) else map(repr, rows)
         self.hashes["rows"].extend(map(hash, hashable))
-        query = self._add_questions(columns, len(rows))
+        if self.roles.answers is not None:
+            self.measure("answers", Counter(counts_of(self._column(columns, self.roles.answers, len(rows)))))
+        query = self.add_queries(
+            {name: self._column(columns, name, len(rows)) for name in self.roles.of_queries}, len(rows)
+        )
         if self.roles.candidates is not None:
             self._add_passages(columns, len(rows), query)
 
@@ -143,35 +146,43 @@ class Tally:
             return [None] * rows
         return [None if value is _ABSENT else value for value in values] if _ABSENT in values else values
 
-    def _add_questions(self, columns: dict[str, list[Any]], rows: int) -> list[bool]:
-        """Count questions, and return which rows have both question and image."""
-        roles = self.roles
-        questions = self._column(columns, roles.question, rows)
-        images = self._column(columns, roles.image, rows)
+    def add_queries(self, columns: Mapping[str, Column], rows: int) -> list[bool]:
+        """Count ids, questions and images, None where a row has none, and return which rows have question and image."""
+        roles, nothing = self.roles, [None] * rows
+        questions, images = (columns[name] if name is not None else nothing for name in (roles.question, roles.image))
         asked, seen = there(questions), there(images)
         if roles.id is not None:
-            ids = self._column(columns, roles.id, rows)
+            ids = columns[roles.id]
             named = ids if complete(ids) else [str(value) for value in ids if not is_missing(value)]
             self.hashes["ids"].extend(map(hash, named))
+        texts = as_texts(questions, asked)
         if roles.question is not None or roles.image is not None:
-            pairs = zip(as_texts(questions, asked), as_texts(images, seen), strict=True)
             # None hashes to its address, which differs between processes.
-            known = ((text or "", image or "") for text, image in pairs)
-            self.hashes["questions"].extend(map(hash, known))
+            shown = as_texts(images, seen)
+            pairs = zip(
+                texts if all(asked) else [text or "" for text in texts],
+                shown if all(seen) else [image or "" for image in shown],
+                strict=True,
+            )
+            self.hashes["questions"].extend(map(hash, pairs))
         if roles.question is not None:
-            texts = [text for text in as_texts(questions, asked) if text is not None]
-            self.words.update(map(question_word, texts))
-            without = rows - len(texts)
-            self.words.update({"none": without} if without else {})
-            self._measure("question, words", map(len, map(str.split, texts)))
-            self._measure("question, words", [0] * without)
-        if roles.answers is not None:
-            self._measure("answers", counts_of(self._column(columns, roles.answers, rows)))
-        query = [one and other for one, other in zip(asked, seen, strict=True)]
+            self._add_words(texts if all(asked) else [text for text in texts if text is not None], rows)
+        query = list(map(and_, asked, seen))
         self.sides["question"] += sum(asked)
         self.sides["image"] += sum(seen)
         self.sides["question and image"] += sum(query)
         return query
+
+    def _add_words(self, texts: Sequence[str], rows: int) -> None:
+        """Count the words of questions, which are all that is there in so many rows."""
+        pieces = list(map(str.split, texts))
+        self.words.update(question_words(texts, pieces))
+        lengths = Counter(map(len, pieces))
+        without = rows - len(texts)
+        if without:
+            self.words["none"] += without
+            lengths[0] += without
+        self.measure("question, words", lengths)
 
     def _add_passages(self, columns: dict[str, list[Any]], rows: int, query: list[bool]) -> None:
         roles = self.roles
@@ -184,15 +195,18 @@ class Tally:
         told = entries(texts)
         whole = complete(told)
         written = told if whole else [text for text in told if isinstance(text, str) and not is_missing(text)]
-        self._measure("passage, characters", map(len, written))
+        self.measure("passage, characters", Counter(map(len, written)))
         has_text, has_image = any_there(texts, whole), any_there(images, complete(entries(images)))
-        both = has_image if whole and has_text == [True] * rows else any_both(texts, images)
+        # Where every candidate has a text, the image decides; a text and an image belong together by their place.
+        paired = whole and counts_of(texts) == counts_of(images)
+        both = has_image if paired else any_both(texts, images)
         self.sides["a passage with text"] += sum(has_text)
         self.sides["a passage with image"] += sum(has_image)
         self.sides["a passage with both"] += sum(both)
         self.sides["both sides with text and image"] += sum(map(min, both, query))
 
-    def _measure(self, name: str, lengths: Iterable[int]) -> None:
+    def measure(self, name: str, lengths: Mapping[int, int]) -> None:
+        """Take in counts by exact length."""
         self.lengths.setdefault(name, Counter()).update(lengths)
 
     def merge(self, other: Tally) -> None:
@@ -205,9 +219,13 @@ class Tally:
         self.words.update(other.words)
         self.sides.update(other.sides)
         for name, lengths in other.lengths.items():
-            self._measure(name, lengths)
+            self.measure(name, lengths)
         for name, hashes in other.hashes.items():
             self.hashes[name].extend(hashes)
+
+    def ranked_words(self) -> dict[str, int]:
+        """Return rows by question word, the most frequent first, equally frequent ones by name."""
+        return dict(sorted(self.words.items(), key=lambda item: (-item[1], item[0])))
 
     def buckets(self) -> dict[str, int]:
         """Return rows by bucket of the number of candidates, in their order."""
@@ -269,18 +287,13 @@ def any_both(texts: Column, images: Column) -> list[bool]:
 
 
 def tally_rows(rows: Iterable[tuple[dict[str, Any], bytes]], roles: Roles) -> Tally:
-    """Return the tally of rows."""
+    """Return the tally of rows, counted one by one."""
     tally = Tally(roles=roles)
     remaining = iter(rows)
     while batch := list(islice(remaining, _BATCH)):
         several, lines = zip(*batch, strict=True)
         tally.add(several, lines)
     return tally
-
-
-def tally_part(part: Part, roles: Roles) -> Tally:
-    """Return the tally of a part of a file."""
-    return tally_rows(rows_of(part), roles)
 
 
 def merged(tallies: Iterator[Tally], roles: Roles) -> Tally:

@@ -1,0 +1,318 @@
+"""A table of pyarrow counted by column: what `Tally.add` counts over rows, without a Python object for each value.
+
+Only ids, questions and images become Python texts, since they are told apart and looked at; passages' texts and images
+stay in pyarrow's buffers. How tables come about, and which rows are the same, is not decided here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ablab.data.m2kr import MISSING, is_missing
+from ablab.data.tables.roles import Roles, as_list
+from ablab.data.tables.tally import ALL_ENTRIES, EMPTY_LIST, EMPTY_TEXT, NA, NULL, FieldTally, Tally
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+#: First bytes of blanks in UTF-8, as str.isspace has them; some begin other characters too.
+BLANKS = (*range(9, 14), *range(28, 33), 0xC2, 0xE1, 0xE2, 0xE3)
+_N, _A = b"NA"
+#: Lengths up to this are counted by place.
+_SHORT = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entries:
+    """The entries of a column: of lists, or scalars that are not missing as lists of one.
+
+    Args:
+        values: all of them, an array or a list.
+        lengths: how many each row has; shape (rows,).
+        missing: which of them are missing; shape (entries,).
+    """
+
+    values: Any
+    lengths: Counts
+    missing: Mask
+
+    @functools.cached_property
+    def begins(self) -> Counts:
+        """Where the entries of each row begin."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def gone(self) -> Counts:
+        """Return how many entries of each row are missing."""
+        return _sums(self.missing, self.begins, self.lengths)
+
+    def any(self) -> Mask:
+        """Return which rows have an entry that is not missing."""
+        return self.gone() < self.lengths
+
+    def objects(self) -> list[Any]:
+        """Return the entries as Python values."""
+        return self.values if isinstance(self.values, list) else objects_of(self.values)
+
+    def characters(self) -> Counts:
+        """Return the lengths of the texts that are not missing."""
+        if isinstance(self.values, list) or not is_text(self.values.type):
+            texts = [value for value in self.objects() if isinstance(value, str) and not is_missing(value)]
+            return np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        import pyarrow.compute as pc
+
+        return np.asarray(pc.utf8_length(self.values).fill_null(0)).astype(np.int64)[~self.missing]
+
+
+def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int]) -> None:
+    """Count a table into a tally: everything but its rows' number, size and hashes.
+
+    Args:
+        tally: what it is added to.
+        table: a table or record batch.
+        rows: how many it has.
+        absent: rows that do not have a field, of those in which it is null.
+    """
+    roles = tally.roles
+    columns = {name: plain(table.column(i)) for i, name in enumerate(table.column_names)}
+    for name, array in columns.items():
+        tally.fields.setdefault(name, FieldTally()).merge(field_of(array, absent=absent.get(name, 0)))
+    if roles.answers is not None:
+        tally.measure("answers", counted(_entries(columns, roles.answers, rows).lengths))
+    nothing = [None] * rows
+    asked = {name: objects_of(columns[name]) if name in columns else nothing for name in roles.of_queries}
+    query = tally.add_queries(asked, rows)
+    if roles.candidates is not None:
+        _add_passages(tally, roles, columns, np.array(query, dtype=np.bool_))
+
+
+def _add_passages(tally: Tally, roles: Roles, columns: Mapping[str, Any], query: Mask) -> None:
+    rows = len(query)
+    known: dict[str, Entries] = {}
+    for name in (roles.passage_ids, roles.passage_texts, roles.passage_images):
+        if name is not None:
+            known[name] = _entries(columns, name, rows)
+    tally.candidates.update(counted(known[roles.candidates or ""].lengths))
+    if roles.passage_ids is not None:
+        ids = known[roles.passage_ids]
+        plain = not isinstance(ids.values, list) and is_text(ids.values.type) and not ids.values.null_count
+        tally.hashes["passages"].extend(map(hash, ids.objects() if plain else map(str, ids.objects())))
+    texts, images = (
+        known[name] if name is not None else _nothing(rows) for name in (roles.passage_texts, roles.passage_images)
+    )
+    tally.measure("passage, characters", counted(texts.characters()))
+    both = any_both(texts, images)
+    tally.sides["a passage with text"] += int(texts.any().sum())
+    tally.sides["a passage with image"] += int(images.any().sum())
+    tally.sides["a passage with both"] += int(both.sum())
+    tally.sides["both sides with text and image"] += int((both & query).sum())
+
+
+def any_both(texts: Entries, images: Entries) -> Mask:
+    """Return which rows have a candidate with text and image, which belong together by their place."""
+    if np.array_equal(texts.lengths, images.lengths):
+        shared, first, second = texts.lengths, texts.missing, images.missing
+    else:
+        shared = np.minimum(texts.lengths, images.lengths)
+        places = np.arange(int(shared.sum())) - np.repeat(np.cumsum(shared) - shared, shared)
+        first, second = (one.missing[np.repeat(one.begins, shared) + places] for one in (texts, images))
+    return _sums(first | second, np.cumsum(shared) - shared, shared) < shared
+
+
+def field_of(array: Any, *, absent: int) -> FieldTally:
+    """Return the tally of one field; `absent` rows of those in which it is null do not have it."""
+    from pyarrow import types
+
+    found, kind = FieldTally(), array.type
+    nulls = array.null_count - absent
+    found.counts[NULL] += nulls
+    if is_list(kind):
+        _add_lists(found, array)
+    elif is_text(kind):
+        empty, na = missing_texts(array)
+        found.counts[EMPTY_TEXT] += int(empty.sum())
+        found.counts[NA] += int(na.sum())
+        found.counts["text"] += len(array) - array.null_count - int(empty.sum()) - int(na.sum())
+    elif types.is_integer(kind) or types.is_floating(kind):
+        gone = int(_missing(array).sum())
+        found.counts[NULL] += gone - array.null_count
+        found.counts["number"] += len(array) - gone
+    elif types.is_boolean(kind):
+        found.counts["boolean"] += len(array) - array.null_count
+    elif types.is_struct(kind):
+        found.counts["object"] += len(array) - array.null_count
+    elif not types.is_null(kind):
+        found.counts[NULL] -= nulls
+        found.add(array.to_pylist())
+    return found
+
+
+def _add_lists(found: FieldTally, array: Any) -> None:
+    entries = entries_of(array)
+    gone = entries.gone()
+    nonempty = int((entries.lengths > 0).sum())
+    found.counts["list"] += nonempty
+    found.counts[EMPTY_LIST] += len(array) - array.null_count - nonempty
+    found.entries += len(entries.missing)
+    found.entries_missing += int(gone.sum())
+    found.some_missing += int((gone > 0).sum())
+    found.counts[ALL_ENTRIES] += int(((gone > 0) & (gone == entries.lengths)).sum())
+
+
+def _entries(columns: Mapping[str, Any], name: str, rows: int) -> Entries:
+    return entries_of(columns[name]) if name in columns else _nothing(rows)
+
+
+def _nothing(rows: int) -> Entries:
+    return Entries(values=[], lengths=np.zeros(rows, dtype=np.int64), missing=np.zeros(0, dtype=np.bool_))
+
+
+def entries_of(array: Any) -> Entries:
+    """Return the entries of a column."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if is_list(array.type):
+        lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
+        values = plain(array.flatten())
+        return Entries(values=values, lengths=lengths, missing=_missing(values))
+    if not _is_usual(array.type):
+        lists = list(map(as_list, array.to_pylist()))
+        flat = [value for values in lists for value in values]
+        missing = np.fromiter(map(is_missing, flat), dtype=np.bool_, count=len(flat))
+        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+        return Entries(values=flat, lengths=lengths, missing=missing)
+    there = ~_missing(array)
+    values = array if there.all() else array.filter(pa.array(there))
+    return Entries(values=values, lengths=there.astype(np.int64), missing=np.zeros(len(values), dtype=np.bool_))
+
+
+def _missing(array: Any) -> Mask:
+    """Return which values are missing: null, NaN, "NA" or a blank text."""
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    null = np.asarray(array.is_null()) if array.null_count else np.zeros(len(array), dtype=np.bool_)
+    if is_text(array.type):
+        empty, na = missing_texts(array)
+        return null | empty | na
+    if types.is_floating(array.type):
+        return np.asarray(pc.is_null(array, nan_is_null=True)).astype(np.bool_)
+    return null.astype(np.bool_)
+
+
+def missing_texts(array: Any) -> tuple[Mask, Mask]:
+    """Return which texts are blank and which are "NA", blanks around it or not; nulls are neither.
+
+    The first bytes tell for all but a few, which are looked at in Python.
+    """
+    offsets, data = spans_of(array)
+    begins, sizes = offsets[:-1], np.diff(offsets)
+    there = np.asarray(array.is_valid()) if array.null_count else np.ones(len(array), dtype=np.bool_)
+    empty = (sizes == 0) & there
+    na = np.zeros(len(array), dtype=np.bool_)
+    filled = np.flatnonzero((sizes > 0) & there)
+    leads = data[begins[filled]]
+    unclear = _BLANK[leads]
+    maybe = np.flatnonzero(leads == _N)
+    maybe = maybe[sizes[filled[maybe]] > 1]
+    maybe = maybe[data[begins[filled[maybe]] + 1] == _A]
+    exactly = sizes[filled[maybe]] == 2
+    na[filled[maybe[exactly]]] = True
+    longer = maybe[~exactly]
+    unclear[longer[_BLANK[data[begins[filled[longer]] + 2]]]] = True
+    for place in filled[unclear].tolist():
+        text = array[place].as_py().strip()
+        empty[place], na[place] = not text, text in MISSING and bool(text)
+    return empty, na
+
+
+def _blank_table() -> Mask:
+    table = np.zeros(256, dtype=np.bool_)
+    table[list(BLANKS)] = True
+    return table
+
+
+_BLANK = _blank_table()
+
+
+def spans_of(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Return where texts begin, and the last ends, in the bytes of a column; shapes (texts + 1,) and (bytes,)."""
+    from pyarrow import types
+
+    kind = np.int64 if types.is_large_string(array.type) or types.is_large_binary(array.type) else np.int32
+    _, offsets, data = array.buffers()
+    if not len(array):
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    begins = np.frombuffer(offsets, dtype=kind, count=array.offset + len(array) + 1)[array.offset :]
+    return begins, np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
+
+
+def objects_of(array: Any) -> list[Any]:
+    """Return a column as Python values."""
+    if is_text(array.type):
+        # Several times as fast as to_pylist.
+        return list(array.to_numpy(zero_copy_only=False).tolist())
+    return list(array.to_pylist())
+
+
+def counted(lengths: Counts) -> Counter[int]:
+    """Return how often each length comes."""
+    if not len(lengths):
+        return Counter()
+    if lengths.max() < _SHORT:
+        counts = np.bincount(lengths)
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(lengths, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def _sums(mask: Mask, begins: Counts, lengths: Counts) -> Counts:
+    """Return how many are true in each row."""
+    before = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(mask, out=before[1:])
+    return np.asarray(before[begins + lengths] - before[begins])
+
+
+def plain(array: Any) -> Any:
+    """Return a column in one piece, without dictionary, its texts as bytes one after another."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+    if types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if types.is_string_view(array.type):
+        array = array.cast(pa.large_string())
+    return array
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a type is a list of any kind."""
+    from pyarrow import types
+
+    tests: tuple[Callable[[Any], bool], ...] = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type is text in bytes one after another."""
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _is_usual(kind: Any) -> bool:
+    """Whether the values of a type are read without making Python objects of them."""
+    from pyarrow import types
+
+    tests = (types.is_null, types.is_boolean, types.is_integer, types.is_floating)
+    return is_text(kind) or any(test(kind) for test in tests)
