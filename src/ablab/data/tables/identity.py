@@ -52,7 +52,8 @@ def _without_nulls(found: Hashes, array: Any) -> Hashes:
 
 def _texts(data: npt.NDArray[np.uint8], begins: Any, ends: Any) -> Hashes:
     """Return the hashes of parts of bytes."""
-    memory = memoryview(data.data).toreadonly()
+    # Only views of bytes can be hashed.
+    memory = memoryview(data.tobytes())
     spans = map(slice, begins.tolist(), ends.tolist())
     hashes = np.fromiter((hash(memory[span]) for span in spans), dtype=np.int64, count=len(begins))
     return hashes.view(np.uint64)
