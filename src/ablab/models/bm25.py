@@ -83,10 +83,13 @@ class BM25:
 
 
 def bm25_run(
-    passages: Sequence[str], queries: Sequence[str], k: int
+    passages: Sequence[str], queries: Sequence[str], k: int, *, k1: float = 1.5, b: float = 0.75
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return the first k of the passages for each query: positions int64 and scores fp32, both (Q, k)."""
-    return BM25(passages).search(queries, k)
+    """Return the first k of the passages for each query: positions int64 and scores fp32, both (Q, k).
+
+    `k1` and `b` are those of `BM25`.
+    """
+    return BM25(passages, k1=k1, b=b).search(queries, k)
 
 
 def top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:

@@ -26,6 +26,8 @@ def run(order: Order, context: Context) -> Outcome:
             list(questions.texts(pairs)),
             [text or "" for text in asked],
             min(len(questions.pool), max(*parameters.cutoffs, parameters.depth, 100)),
+            k1=parameters.k1,
+            b=parameters.b,
         )
         found = Found(ids=torch.from_numpy(ids), scores=torch.from_numpy(scores))
         return outcome(questions, found, parameters, pairs=pairs, folder=context.folder)
