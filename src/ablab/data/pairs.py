@@ -100,6 +100,14 @@ class Pictures:
                 found[place] = self.load(row) if self._kept is None else self._kept[row]
         return found
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the source has an image of this name; it may still be broken.
+
+        Raises:
+            DataError: there is no source.
+        """
+        return name in self._open
+
     def load(self, row: int) -> npt.NDArray[np.uint8]:
         """Decode one image from its source. Raises DataError when it is missing or broken."""
         frame: npt.NDArray[np.uint8] = self.framing.frame(self._open.open(self.names[row]))
@@ -156,3 +164,7 @@ class Pairs:
     def positives(self, split: str) -> list[list[int]]:
         """Return the positives of every query of a split."""
         return [row["positives"] for row in self.queries(split)]
+
+    def with_positives(self, split: str) -> npt.NDArray[np.int64]:
+        """Return the queries of a split that have a positive, rising."""
+        return np.flatnonzero([bool(row["positives"]) for row in self.queries(split)]).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -110,3 +111,38 @@ def test_a_query_alone_is_left_out_of_validation(make_task: Callable[..., Retrie
 def test_lists_are_filled_up() -> None:
     assert padded([[3], [1, 2]]).tolist() == [[3, -1], [1, 2]]
     assert padded([[]]).tolist() == [[-1]]
+
+
+def test_queries_without_a_positive_are_asked_but_not_trained_on(tmp_path, contexts, towers, model) -> None:
+    """Only the train split is prepared without them: an evaluation counts them, a loss has nothing to draw."""
+    from ablab.contract.order import Input
+    from ablab.tasks.retrieval.config import RetrievalTrain
+    from ablab.tasks.retrieval.evaluation import Questions
+    from ablab.tasks.retrieval.preparation import prepare
+    from ablab.tasks.retrieval.sections import Data, Loss
+
+    rows = [
+        {"data_id": str(n), "question": f"what is {n}?", "passage_id": f"p{n}"}
+        | ({"passage_text": f"It is {n}."} if n % 3 else {})
+        for n in range(9)
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = {split: (str(source),) for split in ("train", "val", "test")}
+    data = Data(source="files", queries=named, image_size=16, tokenizer={"name": "bytes"})
+    prepare(data, contexts(tmp_path / "run"))
+    given = Input(reference="prepare", stage="prepare", kind="prepare", key="1", path=str(tmp_path / "run"))
+
+    def task(**train: object) -> Retrieval:
+        parameters = RetrievalTrain(**{"steps": 1, "batch": 6, **train})
+        return Retrieval({"towers": towers, "model": model, "loss": Loss()}, inputs=(given,), parameters=parameters)
+
+    for split, sampler in (("val", "random"), ("test", "distinct")):
+        part = task(split=split, sampler=sampler).data("train")
+        assert part.samples == 6 and sorted(part.order(1, 0).tolist()) == list(range(6))
+        owned = part.batch(np.arange(6), seed=1, step=0)["own"]
+        texts = [task().pairs.passages[int(own)]["text"] for own in owned]
+        assert texts == [f"It is {n}." for n in (1, 2, 4, 5, 7, 8)]
+    groups = task().data("val")
+    assert groups.samples == 1 and groups.batch(np.array([0]), seed=1, step=0)["groups"] == [6]
+    assert len(Questions(task().pairs, "test").rows) == 9

@@ -53,7 +53,7 @@ class TrainPairs:
 
     Args:
         items: makes tensors.
-        split: which queries.
+        split: which queries; those without a positive have nothing to be drawn and are left out.
         batch: effective batch, by which the sampler `distinct` arranges an epoch.
         sampler: random, or distinct: no two queries of a batch share a positive.
         sees: (text, image) of each role.
@@ -78,7 +78,9 @@ class TrainPairs:
         self._queries, self._batch, self._sampler = items.pairs.queries(split), batch, sampler
         self._negatives, self._count, self._augmentation = negatives, count, augmentation
         self._positives: list[list[int]] | None = None
-        self.samples = len(self._queries)
+        # Preparing leaves out train queries without a positive; other splits keep them, since an evaluation asks them.
+        self._rows: Ids | None = None if split == "train" else items.pairs.with_positives(split)
+        self.samples = len(self._queries) if self._rows is None else len(self._rows)
 
     def order(self, seed: int, epoch: int) -> Ids:
         """Return the queries in the order of an epoch, int64 (samples,)."""
@@ -86,13 +88,13 @@ class TrainPairs:
         if self._sampler == "random":
             return drawn.astype(np.int64)
         if self._positives is None:
-            self._positives = [row["positives"] for row in self._queries]
+            self._positives = [self._query(i)["positives"] for i in range(self.samples)]
         first = -(epoch * self.samples) % self._batch
         return spread_positives(drawn, self._positives, batch=self._batch, first=first)
 
     def batch(self, ids: Ids, *, seed: int, step: int) -> dict[str, Any]:
         """Return the tensors of these queries, their drawn positives and their negatives."""
-        queries = [self._queries[int(i)] for i in ids]
+        queries = [self._query(int(i)) for i in ids]
         own = [
             row["positives"][stream_seed(seed, "positives", step, int(i)) % len(row["positives"])]
             for i, row in zip(ids, queries, strict=True)
@@ -118,6 +120,9 @@ class TrainPairs:
     def weight(self, batch: Mapping[str, Any]) -> float:
         """Return the number of queries."""
         return float(len(batch["own"]))
+
+    def _query(self, sample: int) -> dict[str, Any]:
+        return self._queries[sample if self._rows is None else int(self._rows[sample])]
 
     def _side(self, name: str, rows: Sequence[Mapping[str, Any]], *, as_role: str | None = None) -> dict[str, Tensor]:
         tensors = self._items.tensors(rows, sees=self._sees[as_role or name])
