@@ -157,3 +157,14 @@ def test_open_pairs_wants_one_prepare_stage() -> None:
 
     with pytest.raises(ConfigError, match="found none"):
         open_pairs([])
+
+
+def test_images_that_are_not_kept_are_looked_for(tmp_path: Path, contexts, files: Path) -> None:
+    """Hours later a training run would find out."""
+    good = row(1, image_path="google/1f600.png")
+    images = {"images": str(files / "images.tar"), "image_size": 16, "cache_images": False}
+    there = prepared(tmp_path / "a", contexts, queries={"train": (rows_file(tmp_path / "a.jsonl", good),)}, **images)
+    assert not (there.folder / "images.npy").exists() and there.pictures.load(0).any()
+    source = rows_file(tmp_path / "t.jsonl", good, row(2, image_path="google/gone.png"), row(3, image_path="no.png"))
+    with pytest.raises(DataError, match=r"google/gone\.png: no such image .* one of 2 missing of 3"):
+        prepared(tmp_path / "b", contexts, queries={"train": (source,)}, **images)

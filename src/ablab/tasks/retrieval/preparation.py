@@ -278,6 +278,8 @@ def _keep_images(folder: Path, data: Data, names: _Names, source: Source, contex
     pictures = Pictures(
         list(names.rows), kept=None, source=source.images, framing=Framing(size=data.image_size, aspect="crop")
     )
+    if not keep:
+        _find_images(pictures, context)
     if not keep or not len(pictures):
         return
     shape = (len(pictures), 3, data.image_size, data.image_size)
@@ -290,6 +292,21 @@ def _keep_images(folder: Path, data: Data, names: _Names, source: Source, contex
                 if context.stop_requested():
                     raise StopRequested("stopped while preparing images; it starts again from the beginning")
     kept.flush()
+
+
+def _find_images(pictures: Pictures, context: Context) -> None:
+    """Look whether every image is there: hours later, a missing one would stop a training run.
+
+    Raises:
+        DataError: some are missing; the first of them and how many are named.
+    """
+    missing = [name for name in _watched(iter(pictures.names), context) if name not in pictures]
+    if missing:
+        raise DataError(
+            f"{missing[0]}: no such image in data.images, one of {len(missing)} missing of {len(pictures)}; get them, "
+            "or write null where a row has none",
+            file=missing[0],
+        )
 
 
 def _write_tokenizer(folder: Path, data: Data) -> None:
