@@ -33,7 +33,11 @@ class Temperature(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return scores / temperature."""
-        return scores * self.inverse.exp().clamp(max=MOST_SCALE)
+        if isinstance(self.inverse, nn.Parameter):
+            # The parameter itself stops at the bound, so that it can come back: beyond it, its gradient would be zero.
+            with torch.no_grad():
+                self.inverse.clamp_(max=math.log(MOST_SCALE))
+        return scores * self.inverse.exp()
 
 
 class Retriever(nn.Module):
@@ -60,6 +64,9 @@ class Retriever(nn.Module):
         super().__init__()
         self.text, self.vision, self.scale = text, vision, temperature
         self.sees = dict(sees)
+        for tower in (text, vision):
+            tower.keep_statistics = True
+            tower.train(tower.training)
         if shared:
             self.fusion = Fusion(shape)
         else:

@@ -85,6 +85,9 @@ def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList | nn.Sequential]:
 class TappedTower(nn.Module):
     """A tower that returns the token states after its tapped layers; at first all of them.
 
+    Batch norms keep their statistics in training too where `keep_statistics` is set: otherwise a tower that is frozen
+    would change, and a batch would have other states than its chunks.
+
     Args:
         model: the tower; called with the keyword arguments that `forward` gets.
         probe: inputs of one small sample, by which widths are measured.
@@ -93,6 +96,7 @@ class TappedTower(nn.Module):
     def __init__(self, model: nn.Module, *, probe: dict[str, Tensor]) -> None:
         super().__init__()
         self.model, self._probe = model, probe
+        self.keep_statistics = False
         self._layers, layers = layer_list(model)
         self.depth = len(layers)
         self.taps = tuple(range(self.depth))
@@ -114,11 +118,24 @@ class TappedTower(nn.Module):
         self.taps = tuple(taps)
         return self
 
+    def train(self, mode: bool = True) -> TappedTower:
+        """Change the mode, but for batch norms that keep their statistics."""
+        super().train(mode)
+        for norm in self.batch_norms() if self.keep_statistics else ():
+            norm.eval()
+        return self
+
+    def batch_norms(self) -> list[nn.Module]:
+        """Return the layers whose result for one item depends on the others of its batch."""
+        return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
     def freeze_unread(self) -> TappedTower:
         """Stop the gradient of what no tap reaches (a norm behind the last layer, a pooler): it counts as frozen."""
         device = next(self.model.parameters()).device
+        was = self.training
         with torch.enable_grad():
-            states = self(**{name: value.to(device) for name, value in self._probe.items()})
+            states = self.eval()(**{name: value.to(device) for name, value in self._probe.items()})
+        self.train(was)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if trained and any(state.requires_grad for state in states):
             total = torch.stack([state.sum() for state in states]).sum()

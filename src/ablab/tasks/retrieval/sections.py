@@ -267,3 +267,11 @@ class Loss(Strict):
         "What another passage of the batch counts as that is a positive of the query too, by id: a positive of a soft "
         "target, nothing, or a (false) negative.",
     )
+
+    @model_validator(mode="after")
+    def _start_is_within(self) -> Loss:
+        if self.learnable and self.temperature < 0.01:
+            raise ValueError(
+                f"a learnt temperature stays above 0.01, and starts at {self.temperature}; fix it, or start it higher"
+            )
+        return self
