@@ -78,15 +78,18 @@ class TowerTexts:
 
 
 class OpenClipTexts:
-    """The tokenizer of an open_clip model: always as long as its context, zeros behind the end."""
+    """The tokenizer of an open_clip model: always as long as the limit, zeros behind the end."""
 
     def __init__(self, tokenize: Any, *, limit: int) -> None:
+        own = getattr(tokenize, "context_length", None) or limit
+        if limit > own:
+            raise ConfigError(f"towers.tokens is {limit}, but the text tower takes at most {own} tokens")
         self._tokenize, self.limit = tokenize, limit
         self.vocabulary = int(getattr(tokenize, "vocab_size", 0))
 
     def __call__(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Return ids and mask (see `Texts`)."""
-        ids = self._tokenize([text or "" for text in texts])
+        ids = self._tokenize([text or "" for text in texts], context_length=self.limit)
         return ids, ids != 0
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
