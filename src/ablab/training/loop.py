@@ -8,7 +8,7 @@ and one numerics record. The loop knows no task; a task knows no loop (`ablab.tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
@@ -48,6 +48,7 @@ def train(
     context: Context,
     *,
     direction: Callable[[str], Direction] = lambda _: "lower",
+    declared: Sequence[str] = (),
 ) -> Outcome:
     """Train a task's model to the end, resuming from the newest valid checkpoint of the run.
 
@@ -56,6 +57,7 @@ def train(
         parameters: of the train stage.
         context: the worker; its order holds seed, resources and numerics.
         direction: whether lower or higher is better, by metric name.
+        declared: metrics of the stage kind; loss terms among them (train/r_at_1) are those of the last logged line.
 
     Raises:
         StopRequested: a stop was asked for; a checkpoint of the last step is written.
@@ -64,7 +66,8 @@ def train(
     """
     device = torch.device(context.numerics.device)
     with join(device) as world:
-        return Trainer(code, parameters, context, world=world, device=device, direction=direction).run()
+        trainer = Trainer(code, parameters, context, world=world, device=device, direction=direction, declared=declared)
+        return trainer.run()
 
 
 def prepare_model(code: TaskCode, parameters: Train, *, seed: int, device: torch.device) -> nn.Module:
@@ -106,7 +109,9 @@ class Trainer:
         world: World,
         device: torch.device,
         direction: Callable[[str], Direction],
+        declared: Sequence[str] = (),
     ) -> None:
+        self.declared = frozenset(declared)
         self.code, self.parameters, self.context = code, _with_rates(parameters), context
         self.world, self.device, self.direction = world, device, direction
         self.seed = context.order.seed or 0
@@ -186,7 +191,7 @@ class Trainer:
                 norm = self._clip()
                 self._record(batch, sums, norm)
                 if self.first is not None:
-                    self.first.look()
+                    self.first.look(rate=rate)
                 self.scaler.step(self.optimizer)
                 self.optimizer.zero_grad(set_to_none=True)
         self._told_movement()
@@ -256,6 +261,7 @@ class Trainer:
         self._read()
         values = self.ledger.line()
         self.state.train_loss = values["loss"]
+        self.state.train_terms = {name: value for name, value in values.items() if f"train/{name}" in self.declared}
         rate = self.parameters.optimizer.learning_rate * factor(self.parameters.schedule, step, self.steps)
         self.context.event("step", step=self.state.step, lr=rate, tokens=self.state.tokens, **values)
         self._tell()
@@ -368,8 +374,9 @@ class Trainer:
             "precision": self.precision,
         }
         train_loss: dict[str, float] = {} if state.train_loss is None else {"train/loss": state.train_loss}
+        terms = {f"train/{name}": value for name, value in state.train_terms.items()}
         return Outcome(
-            metrics=train_loss | state.last,
+            metrics=terms | train_loss | state.last,
             best={name: Best(value=value, step=step) for name, (value, step) in state.best.items()},
             facts=facts,
             steps=self.times.summary(self.parameters.batch),

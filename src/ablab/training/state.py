@@ -33,7 +33,7 @@ class TrainState:
         tokens: target tokens (loss weight) learnt from, over all processes.
         validated: step of the last validation.
         last, best: newest values, and the best (value, step) of each metric.
-        train_loss: loss of the last logged line.
+        train_loss, train_terms: loss, and named terms, of the last logged line.
         waited: validations without improvement that counts; `reference` is the value to improve on.
         sums: the line being averaged.
         facts: what the first step told (parameters, logit scale), taken once.
@@ -45,6 +45,7 @@ class TrainState:
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     train_loss: float | None = None
+    train_terms: dict[str, float] = field(default_factory=dict)
     waited: int = 0
     reference: float | None = None
     stopped_early: bool = False

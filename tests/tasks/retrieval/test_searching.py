@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input
 from ablab.data.pairs import Pairs
 from ablab.metrics.ranking import hit, relevance
@@ -129,3 +130,38 @@ def test_bm25_ranks_by_words_and_says_what_it_cannot(prepared: Input, contexts, 
     found = run(context.order, context).metrics
     # Only the picture tells what a visual question is about.
     assert found["test/textual/hit_at_5"] > 0.3 if "test/textual/hit_at_5" in found else found["test/hit_at_5"] > 0.1
+
+
+def test_bm25_takes_the_saturation_it_is_given(prepared: Input, pairs: Pairs, contexts, tmp_path: Path) -> None:
+    from ablab.metrics.ranking import means, query_scores
+    from ablab.models.bm25 import BM25
+    from ablab.tasks.retrieval.baseline import run
+
+    questions = Questions(pairs, "test")
+    asked = [row["question"] or "" for row in questions.rows]
+    found = {}
+    for k1, b in ((1.5, 0.75), (0.1, 0.0)):
+        parameters = Bm25(k1=k1, b=b).model_dump(mode="json")
+        context = contexts(tmp_path / str(k1), kind="bm25", inputs=(prepared,), parameters=parameters)
+        found[k1] = run(context.order, context).metrics["test/mrr_at_10"]
+        ranking, _ = BM25(questions.texts(pairs), k1=k1, b=b).search(asked, 10)
+        assert found[k1] == pytest.approx(means(query_scores(ranking, questions.positives))["mrr@10"])
+    assert found[1.5] != found[0.1]
+
+
+def test_negatives_of_other_queries_or_too_few_of_them_are_refused(
+    make_task: Callable, pairs: Pairs, tmp_path: Path
+) -> None:
+    def mined(queries: int, negatives: int) -> Input:
+        folder = tmp_path / f"{queries}-{negatives}" / "artifacts"
+        folder.mkdir(parents=True)
+        np.save(folder / FILE, np.zeros((queries, negatives), dtype=np.int64))
+        return Input(reference="mine", stage="mine", kind="mine", key="m", path=str(folder.parent))
+
+    queries = len(pairs.queries("train"))
+    with pytest.raises(ConfigError, match="negatives 3: mine mined 2 a query"):
+        make_task(inputs=(mined(queries, 2),), negatives=3).data("train")
+    with pytest.raises(ConfigError, match="mine from the data that is trained on"):
+        make_task(inputs=(mined(queries + 1, 2),), negatives=1).data("train")
+    with pytest.raises(ConfigError, match="of val: mine from the data"):
+        make_task(inputs=(mined(queries, 3),), negatives=1, split="val").data("train")

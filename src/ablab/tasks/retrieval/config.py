@@ -32,7 +32,7 @@ class Pretrain(Train):
     """Parameters of a pretrain stage: image and text of a passage found from each other, as CLIP is trained."""
 
     width: int = setting(128, "Width in which image and text are compared.", ge=1)
-    temperature: float = setting(0.07, "Start of the learnt temperature.", gt=0)
+    temperature: float = setting(0.07, "Start of the learnt temperature.", ge=0.01)
     chunk: int | None = setting(None, "Items the towers take at once; null takes the batch.", ge=1, keyed=False)
     validation: Validation = setting(default_factory=Validation, description="Validation schedule.")
     images: float = setting(0.0, "Weight of finding another image of the same thing, beside its text.", ge=0)
@@ -231,7 +231,7 @@ TRAIN = replace(
     references=_tower_references,
     couples=_couples,
     check=_whole_batches,
-    metrics=("train/loss", "val/loss", "val/r_at_1"),
+    metrics=("train/loss", "train/r_at_1", "val/loss", "val/r_at_1"),
     summary="train towers and fusion to find a query's passages in the batch",
 )
 

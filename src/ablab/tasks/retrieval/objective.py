@@ -22,12 +22,15 @@ class Objective:
         mean: mean over a query's vectors instead of their sum.
         symmetric: also each passage over all queries.
         repeats: what a passage counts as that is a positive of the query but not the drawn one.
+        alone: candidates are those of this process alone: of a group that is measured, of which every process has its
+            own.
     """
 
     scale: Callable[[Tensor], Tensor]
     mean: bool = False
     symmetric: bool = False
     repeats: Repeats = "positive"
+    alone: bool = False
 
     def __call__(
         self,
@@ -47,12 +50,12 @@ class Objective:
             positives: int64 (B, K), ids of all positives of each query, filled up with -1.
             negatives: mined passages (M, P, D) and their ids (M,), or None.
         """
-        everyone, offset = gather(passages)
-        ids, _ = gather(own)
+        everyone, offset = self._gather(passages)
+        ids, _ = self._gather(own)
         columns = offset + torch.arange(len(own), device=own.device)
         if negatives is not None:
-            mined, _ = gather(negatives[0])
-            others, _ = gather(negatives[1])
+            mined, _ = self._gather(negatives[0])
+            others, _ = self._gather(negatives[1])
             candidates, names = torch.cat([everyone, mined]), torch.cat([ids, others])
         else:
             candidates, names = everyone, ids
@@ -64,6 +67,9 @@ class Objective:
             total = 0.5 * (total + self._backward(queries, passages, columns, own, positives))
         return total, {"r_at_1": hits.detach()}
 
+    def _gather(self, rows: Tensor) -> tuple[Tensor, int]:
+        return (rows, 0) if self.alone else gather(rows)
+
     def logits(self, queries: Tensor, passages: Tensor) -> Tensor:
         """Return scores / temperature, (B, N)."""
         scores = maxsim(queries, passages)
@@ -71,8 +77,8 @@ class Objective:
 
     def _backward(self, queries: Tensor, passages: Tensor, columns: Tensor, own: Tensor, positives: Tensor) -> Tensor:
         """Return the sum over this process's passages of finding their query among all queries."""
-        everyone, _ = gather(queries)
-        wanted = gather_padded(positives, fill=-1)
+        everyone, _ = self._gather(queries)
+        wanted = positives if self.alone else gather_padded(positives, fill=-1)
         scores = maxsim(everyone, passages)
         logits = self.scale(scores / queries.size(1) if self.mean else scores).T
         return cross_entropy(logits, columns, positive_mask(wanted, own).T, repeats=self.repeats).sum()

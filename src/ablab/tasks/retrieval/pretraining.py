@@ -96,7 +96,22 @@ class TowerPretraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "initialisation/heads"))
             text, vision = text.freeze_unread(), vision.freeze_unread()
+            self._refuse_chunks(text, vision)
             return TowerPair(text, vision, width=self._parameters.width, temperature=self._parameters.temperature)
+
+    def _refuse_chunks(self, *towers: TappedTower) -> None:
+        """Raise ConfigError where chunks would have other batch statistics than the batch."""
+        if self.chunk < self._parameters.batch and any(tower.batch_norms() for tower in towers):
+            raise ConfigError(
+                f"a tower has batch norms, which see a chunk of {self.chunk} where they should see the batch of "
+                f"{self._parameters.batch}: leave chunk out and give more memory, or take a smaller batch"
+            )
+
+    def restrict(self, model: nn.Module) -> None:
+        """Freeze again what no tap reaches, whatever the modes of the parts say."""
+        assert isinstance(model, TowerPair)
+        model.text.freeze_unread()
+        model.vision.freeze_unread()
 
     def data(self, split: str) -> Captions | CaptionGroups:
         """Return texts with images of a split."""
@@ -116,7 +131,7 @@ class TowerPretraining:
         """Return the nats of finding images by texts and texts by images, half and half."""
         assert isinstance(model, TowerPair)
         vectors = [self._encode(model, role, part(batch, role)) for role in ("text", "vision")]
-        objective = Objective(scale=model.scale, symmetric=True)
+        objective = Objective(scale=model.scale, symmetric=True, alone="groups" in batch)
         weight = self._parameters.images
         others = self._encode(model, "vision", part(batch, "other")) if weight else None
         total: Tensor = vectors[0].new_zeros(())

@@ -19,6 +19,7 @@ from ablab.contract.failure import ConfigError
 from ablab.contract.order import Input, Resources
 from ablab.contract.result import Outcome
 from ablab.contract.stages import Nothing
+from ablab.contract.training import Train
 from ablab.data.pairs import Pairs
 from ablab.models.gradient_cache import encode_in_chunks
 from ablab.models.retriever import Retriever, Role
@@ -113,6 +114,11 @@ class Retrieval:
             model.freeze_unseen()
         return model
 
+    def restrict(self, model: nn.Module) -> None:
+        """Freeze again what nothing reads, whatever the modes of the parts say."""
+        assert isinstance(model, Retriever)
+        model.freeze_unseen()
+
     def data(self, split: str) -> TrainPairs | Groups:
         """Return queries with positives of a split; validation in groups of a batch's size."""
         parameters, model = self._parameters, self.section("model", Model)
@@ -127,7 +133,9 @@ class Retrieval:
             batch=parameters.batch,
             sampler=parameters.sampler,
             sees={"query": SEEN[model.query], "passage": SEEN[model.passage]},
-            negatives=_mined(mined) if train and mined is not None else None,
+            negatives=_mined(mined, parameters, self.pairs)
+            if train and mined is not None and parameters.negatives
+            else None,
             count=parameters.negatives if train else 0,
             augmentation=parameters.augmentation if train else 0.0,
         )
@@ -139,7 +147,7 @@ class Retrieval:
         queries = self._encode(model, "query", part(batch, "query"))
         passages = self._encode(model, "passage", part(batch, "passage"))
         mined = self._negatives(model, batch)
-        objective = self.objective(model)
+        objective = self.objective(model, alone="groups" in batch)
         total: Tensor = queries.new_zeros(())
         terms: dict[str, Tensor] = {}
         with naming_size("loss_chunk", self.chunk):
@@ -158,10 +166,16 @@ class Retrieval:
                 low += size
         return Losses(total=total, weight=float(len(queries)), terms=terms)
 
-    def objective(self, model: Retriever) -> Objective:
-        """Return the loss of the section `loss`."""
+    def objective(self, model: Retriever, *, alone: bool = False) -> Objective:
+        """Return the loss of the section `loss`; `alone` where processes measure groups of their own."""
         loss = self.section("loss", Loss)
-        return Objective(scale=model.scale, mean=loss.score == "mean", symmetric=loss.symmetric, repeats=loss.repeats)
+        return Objective(
+            scale=model.scale,
+            mean=loss.score == "mean",
+            symmetric=loss.symmetric,
+            repeats=loss.repeats,
+            alone=alone,
+        )
 
     def _encode(self, model: Retriever, role: Role, items: Mapping[str, Any]) -> Tensor:
         """Return the vectors of items, a chunk at a time."""
@@ -220,7 +234,7 @@ class Retrieval:
             "taps.vision": list(model.vision.taps),
             "gradient_cache.chunk": self.chunk,
             "epoch.rest": rest,
-            "epoch.rest_taken": "filled up from the next epoch" if rest else "none",
+            "epoch.rest_taken": _rest_taken(self._parameters) if rest else "none",
             **self.truncation(),
         }
 
@@ -243,13 +257,32 @@ class Retrieval:
         return section
 
 
+def _rest_taken(parameters: Train) -> str:
+    """Return what happens to the queries that whole batches leave over."""
+    last = "; of the last epoch they are left out" if parameters.epochs is not None else ""
+    return f"filled up from the next epoch{last}"
+
+
 def part(batch: Batch, role: str) -> dict[str, Any]:
     """Return what a batch holds of a role, by what `Retriever.encode` calls it."""
     prefix = f"{role}."
     return {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
 
 
-def _mined(given: Input) -> np.ndarray:
+def _mined(given: Input, parameters: RetrievalTrain, pairs: Pairs) -> np.ndarray:
+    """Return the mined negatives. Raises ConfigError where they are of other queries, or fewer than are asked for."""
     from ablab.tasks.retrieval.mining import read_negatives
 
-    return read_negatives(given)
+    found = read_negatives(given)
+    queries = len(pairs.queries("train"))
+    if parameters.split != "train" or len(found) != queries:
+        raise ConfigError(
+            f"{given.reference} mined negatives of {len(found)} train queries; this stage trains on "
+            f"{len(pairs.queries(parameters.split))} of {parameters.split}: mine from the data that is trained on"
+        )
+    if parameters.negatives > found.shape[1]:
+        raise ConfigError(
+            f"negatives {parameters.negatives}: {given.reference} mined {found.shape[1]} a query; mine as many, or "
+            "take fewer"
+        )
+    return found

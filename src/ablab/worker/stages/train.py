@@ -14,4 +14,10 @@ def run(order: Order, context: Context) -> Outcome:
     task = task_of(order)
     with context.time("start-up"):
         code = build_code(order)
-    return train(code, parameters_of(order), context, direction=lambda name: task.metric(name).direction)
+    return train(
+        code,
+        parameters_of(order),
+        context,
+        direction=lambda name: task.metric(name).direction,
+        declared=task.stages[order.kind].metrics,
+    )
