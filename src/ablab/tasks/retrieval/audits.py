@@ -13,7 +13,7 @@ from typing import Any
 from ablab.audit.findings import finding, listed, not_checked, place, shown
 from ablab.audit.view import AuditView, stage_place
 from ablab.contract.finding import Finding, Severity
-from ablab.contract.training import Train
+from ablab.contract.training import Train, Trainability
 from ablab.study.schema import Experiment, Stage, Study
 from ablab.tasks.retrieval.config import RetrievalTrain
 from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
@@ -117,31 +117,63 @@ def _thirds(depth: int) -> str:
 
 
 def frozen_random_parts(view: AuditView) -> Iterable[Finding]:
-    """Errors: a tower drawn at random that nothing trains, in the arm's own stages or those it starts from."""
+    """Errors: a part drawn at random that nothing trains, in the arm's own stages or those it starts from.
+
+    The fusion always starts from random numbers, a tower where it comes from a configuration. Adapters beside random
+    matrices, and layers above random ones, leave those as they were drawn.
+    """
     for experiment in view.study.experiments.values():
-        towers = section_of(experiment, "towers", Towers)
-        if towers is None or not towers.random:
+        towers, model = section_of(experiment, "towers", Towers), section_of(experiment, "model", Model)
+        if towers is None or model is None:
             continue
-        trained = {"text": False, "vision": False}
-        for each in view.training(experiment):
-            parameters = each.stage.parameters
-            parts = parameters.parts if isinstance(parameters, Train) else {}
-            model = each.stage.sections.get("model")
-            for tower in trained:
-                mode = parts[tower].mode if tower in parts else parts["all"].mode if "all" in parts else "full"
-                trained[tower] |= mode in {"full", "unlocked"} and (not isinstance(model, Model) or _seen(model, tower))
-        model = section_of(experiment, "model", Model)
-        for tower, trains in trained.items():
-            if not trains and model is not None and _seen(model, tower):
+        for part in _random_parts(towers, model):
+            if (frozen := _never_trained(view, experiment, part)) is not None:
+                tower = part in ("text", "vision")
                 yield finding(
                     view,
                     "frozen-random-part",
                     "error",
-                    f"experiments.{experiment.name}.towers.{tower}",
-                    f"the {tower} tower of {experiment.name} starts from random numbers and nothing trains it",
-                    remedy="pretrain it (a stage of kind pretrain in needs), load weights by name, or train it",
+                    f"experiments.{experiment.name}.{f'towers.{part}' if tower else 'model'}",
+                    f"{f'the {part} tower' if tower else frozen} of {experiment.name} starts from random numbers and "
+                    "nothing trains it",
+                    remedy="pretrain it (a stage of kind pretrain in needs), load weights by name, or train it"
+                    if tower
+                    else "train it (train.parts)",
                     subjects=(experiment.name,),
                 )
+
+
+def _random_parts(towers: Towers, model: Model) -> Iterator[str]:
+    """Yield the parts that start from random numbers and that the model reads."""
+    yield from (tower for tower in ("text", "vision") if towers.random and _seen(model, tower))
+    yield from ("fusion",) if model.cells == "shared" else ("query_fusion", "passage_fusion")
+
+
+def _never_trained(view: AuditView, experiment: Experiment, part: str) -> str | None:
+    """Return the part, or one inside it, that no stage trains as a whole; None where all of it trains."""
+    left: set[str] | None = None
+    for each in view.training(experiment):
+        parameters, model = each.stage.parameters, each.stage.sections.get("model")
+        if not isinstance(parameters, Train) or (part not in ("text", "vision") and not isinstance(model, Model)):
+            continue
+        unread = isinstance(model, Model) and part in ("text", "vision") and not _seen(model, part)
+        still = {part} if unread else _frozen_in(parameters.parts, part)
+        left = still if left is None else _both(left, still)
+    return min(left) if left else None
+
+
+def _frozen_in(parts: Mapping[str, Trainability], part: str) -> set[str]:
+    """Return what of a part a stage does not train as a whole: the part, or those inside it that are named."""
+    whole = parts[part].mode if part in parts else parts["all"].mode if "all" in parts else "full"
+    if whole != "full":
+        return {part}
+    return {name for name, each in parts.items() if name.startswith(f"{part}.") and each.mode != "full"}
+
+
+def _both(first: set[str], second: set[str]) -> set[str]:
+    """Return what neither of two stages trains: names of the one that lie inside those of the other."""
+    inside = {a for a in first for b in second if f"{a}.".startswith(f"{b}.")}
+    return inside | {b for b in second for a in first if f"{b}.".startswith(f"{a}.")}
 
 
 def _seen(model: Model, tower: str) -> bool:
