@@ -158,3 +158,26 @@ def test_sums_over_unlike_numbers_of_vectors_differ_in_scale(bench: Callable) ->
     assert not bench(text()).findings("score-scale-differs")
     (found,) = bench(text().replace("score: mean", "score: sum")).findings("score-scale-differs")
     assert found.severity == "warning" and "softmax temperature" in found.message
+
+
+def test_a_fusion_that_nothing_trains_is_an_error(bench: Callable) -> None:
+    """It starts from random numbers whatever the towers come from."""
+    (found, _) = bench(text(parts="query_fusion: {mode: frozen}")).findings("frozen-random-part")
+    assert found.severity == "error" and "query_fusion of A" in found.message
+    inside = bench(text(parts="passage_fusion.cell: {mode: lora}")).findings("frozen-random-part")
+    assert {"passage_fusion.cell" in each.message for each in inside} == {True}
+    # Layers that stay as they were drawn below those that train.
+    above = bench(text(towers=RANDOM, parts="vision: {mode: unlocked, from_layer: 6}")).findings("frozen-random-part")
+    assert {"vision tower" in each.message for each in above} == {True}
+    later = "train2: {kind: train, needs: [prepare, train], steps: 5, parts: {query_fusion: {mode: frozen}}}"
+    assert not bench(text(end="").replace("evaluate: {", f"{later}\n    evaluate: {{")).findings("frozen-random-part")
+
+
+def test_an_arm_whose_last_stage_counts_epochs_asked_for_them(bench: Callable) -> None:
+    """The steps of a backbone before it are over other samples."""
+    counted = text(towers=RANDOM, pretrain="pretrain: {steps: 500}")
+    made = bench(counted.replace("steps: 10,", "epochs: 1, steps: null,"))
+    made.finish("A", stage="prepare", facts=facts())
+    made.finish("A", stage="pretrain", facts={"samples.train": 100, "samples.seen": 32000})
+    made.finish("A", facts={"samples.train": 640, "samples.seen": 640})
+    assert not made.findings("epochs-exceed-data")

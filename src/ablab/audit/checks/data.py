@@ -18,7 +18,8 @@ def epochs(view: AuditView) -> Iterable[Finding]:
     lacking: list[str] = []
     for experiment in view.study.experiments.values():
         stages = view.training(experiment)
-        if not stages or all(stage.epochs is not None for stage in stages):
+        # What is counted is the last stage: a backbone's steps before it are over other samples.
+        if not stages or stages[-1].epochs is not None:
             continue
         counted = _counts(view, experiment.name)
         if counted is None and not experiment.planned:
