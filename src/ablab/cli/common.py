@@ -41,6 +41,20 @@ def open_lab(
     return load(study, profile=profile, overrides=tuple(overrides or ()), store=store, quick=quick)
 
 
+def device_indices(text: str | None) -> tuple[int, ...]:
+    """Return the GPUs that an option names; none for the CPU.
+
+    Raises:
+        ConfigError: it is neither indices nor cpu.
+    """
+    if text is None or text == "cpu":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--devices {text!r}: expected GPU indices such as 0,1, or cpu") from None
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))

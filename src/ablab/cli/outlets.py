@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablab.cli.common import JsonOption, StoreOption, print_json, say
+from ablab.cli.common import JsonOption, StoreOption, device_indices, print_json, say
 from ablab.cli.show import RunArgument
 from ablab.contract.failure import ConfigError
 
@@ -158,7 +158,7 @@ def _compute(
         inputs=(given, *_moved(order, Store(folder.path.parent.parent))),
         study_folder=order.study_folder,
         seed=order.seed,
-        devices=[int(index) for index in devices.split(",")] if devices and devices != "cpu" else (),
+        devices=device_indices(devices),
         revisions=order.revisions,
     ) as answer:
         return dict(answer.result.facts)

@@ -17,6 +17,7 @@ from ablab.cli.common import (
     QuickOption,
     StoreOption,
     StudyArgument,
+    device_indices,
     open_lab,
     print_json,
     say,
@@ -99,12 +100,7 @@ def _conclude(lab: Any, language: str) -> None:
 
 
 def _devices(text: str | None) -> tuple[int, ...] | str | None:
-    if text is None or text == "cpu":
-        return text
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--devices {text!r}: expected GPU indices such as 0,1, or cpu") from None
+    return text if text is None or text == "cpu" else device_indices(text)
 
 
 def clock_time(text: str, *, now: float | None = None) -> float:

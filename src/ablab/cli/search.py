@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablab.cli.common import JsonOption, StoreOption, print_json, print_table, say
+from ablab.cli.common import JsonOption, StoreOption, device_indices, print_json, print_table, say
 from ablab.cli.show import RunArgument
 from ablab.contract.failure import ConfigError
 
@@ -132,7 +132,7 @@ def _compute(
         sections={name: section for name, section in order.sections.items() if name in ("towers", "model")},
         inputs=inputs,
         study_folder=order.study_folder,
-        devices=[int(index) for index in devices.split(",")] if devices and devices != "cpu" else (),
+        devices=device_indices(devices),
         revisions=order.revisions,
     ) as answer:
         return dict(answer.result.facts)
