@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ablab.analysis.results import Curve
 from ablab.analysis.timing import Epoch
 from ablab.lab import Lab
 from ablab.report import document as d
@@ -314,6 +315,35 @@ def test_an_epoch_stands_in_the_table_of_times(view: View, monkeypatch: pytest.M
     assert row["samples"] == "339,137" and row["steps"] == "5,300" and row["one epoch"] == "8m01s"
     assert row["with loading and warm-up"] == "8m40s" and row["samples a second"] == "704" and row["exit"] == "0"
     assert row["peak memory"] == "3.0 GiB" and row["timing"] == "shared" and "GPU memory" not in row
+
+
+def test_the_recall_of_training_stands_beside_an_epoch(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the result has it, else as it was last logged."""
+    arm = next(arm for arm in view.results.arms if "train" in arm.runs and arm.runs["train"] in view.results.runs)
+    key = arm.runs["train"]
+    record = view.results.runs[key]
+    epoch = Epoch(
+        experiment=arm.experiment, seed=arm.seed, stage="train", samples=10, steps=5, epochs=1.0, net=1.0, gross=1.0,
+        whole=1.0, per_second=1.0, excluded=0, rss=1, gpu=None, ended="0", shared=False,
+    )  # fmt: skip
+    monkeypatch.setattr("ablab.analysis.timing.epochs", lambda _: [epoch])
+    logged = Curve(name="train/r_at_1", steps=(10, 20), values=(0.1, 0.25))
+    for metrics, shown in (({}, "0.25"), ({"train/r_at_1": 0.5}, "0.5")):
+        told = replace(record, metrics=metrics, curves={**record.curves, "train/r_at_1": logged})
+        monkeypatch.setitem(view.results.runs, key, told)
+        (table,) = (table for table in tables(timing.section(view).blocks) if "one epoch" in table.columns)
+        row = dict(zip(table.columns, [cell.text for cell in table.rows[0]], strict=True))
+        assert row["train/r_at_1"] == shown
+
+
+def test_samples_are_not_called_tokens(view: View) -> None:
+    record = next(record for record in view.results.runs.values() if progress.is_training(record))
+    speed = {"tokens_per_second": 352.0, "samples_per_second": 352.0}
+    for tokens, shown in ((64.0, ("", "352 samples/s")), (128.0, ("128", "352 tokens/s"))):
+        facts = {"tokens.seen": tokens, "samples.seen": 64, "steps.done": 2}
+        table = progress.training_table(view, [replace(record, facts=facts, step_times=speed)])
+        row = dict(zip(table.columns, [cell.text for cell in table.rows[0]], strict=True))
+        assert (row.get("tokens", ""), row["throughput"]) == shown
 
 
 def test_parameters_and_memory(view: View) -> None:

@@ -102,7 +102,7 @@ def _row(view: View, record: RunRecord) -> tuple[Cell | str, ...]:
         Cell(text=word(t, STATUSES, record.status), tone=STATUS_TONES.get(record.status, "plain")),
         _count(view, steps),
         _count(view, record.facts.get("samples.seen")),
-        _count(view, record.facts.get("tokens.seen")),
+        "" if _counts_samples(record) else _count(view, record.facts.get("tokens.seen")),
         t.figure(record.facts["epochs.seen"], digits=3) if "epochs.seen" in record.facts else "",
         t.figure(loss.values[0]) if loss is not None and loss.values else "",
         t.figure(loss.values[-1]) if loss is not None and loss.values else "",
@@ -145,6 +145,12 @@ def _checkpoints(view: View, record: RunRecord) -> str:
     return f"{count}: {shown}" if shown else count
 
 
+def _counts_samples(record: RunRecord) -> bool:
+    """Whether what the loss sums over are the samples themselves (queries, pictures), and not tokens of them."""
+    tokens = record.facts.get("tokens.seen")
+    return tokens is not None and tokens == record.facts.get("samples.seen")
+
+
 def _throughput(view: View, record: RunRecord) -> str:
     """Return tokens, samples or steps a second, whichever says most."""
     t = view.t
@@ -154,6 +160,8 @@ def _throughput(view: View, record: RunRecord) -> str:
         "samples_per_second": t("samples/s"),
         "per_second": t("steps/s"),
     }
+    if _counts_samples(record):
+        del units["tokens_per_second"]
     for name, unit in units.items():
         if record.step_times.get(name):
             return f"{t.figure(record.step_times[name], digits=3)} {unit}"

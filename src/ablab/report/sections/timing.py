@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Bars drawn; the table holds all arms.
 _BARS = 30
+#: What stands beside an epoch, where a run has it.
+_SCORES = ("train/loss", "train/r_at_1", "val/loss", "val/r_at_1")
 
 
 def section(view: View) -> Section:
@@ -95,7 +97,7 @@ def _epochs(view: View) -> Block | None:
     rows: list[tuple[Cell | str, ...]] = []
     for epoch in epochs(view.results):
         record = view.results.runs[_run_of(view, epoch.experiment, epoch.seed, epoch.stage)]
-        scores = [record.metrics.get(name) for name in ("train/loss", "val/loss", "val/r_at_1")]
+        scores = [_last(record, name) for name in _SCORES]
         rows.append(
             (
                 Cell(text=epoch.experiment, link=view.anchor(epoch.experiment)),
@@ -120,10 +122,16 @@ def _epochs(view: View) -> Block | None:
     columns = (
         t("experiment"), t("seed"), t("stage"), t("samples"), t("steps"), t("epochs run"), t("one epoch"),
         t("with loading and warm-up"), t("whole run"), t("samples a second"), t("peak memory"), t("GPU memory"),
-        t("exit"), "train/loss", "val/loss", "val/r_at_1", t("timing"),
+        t("exit"), *_SCORES, t("timing"),
     )  # fmt: skip
     caption = t("One epoch of each arm's data, without waiting for data and warm-up, and with")
-    return without_empty(table(columns, rows, caption=caption, numeric=range(3, 16)))
+    return without_empty(table(columns, rows, caption=caption, numeric=range(3, 17)))
+
+
+def _last(record: RunRecord, metric: str) -> float | None:
+    """Return a metric of a run, else the last value that it logged."""
+    curve = record.curves.get(metric)
+    return record.metrics.get(metric, curve.values[-1] if curve is not None and curve.values else None)
 
 
 def _run_of(view: View, experiment: str, seed: int, stage: str) -> str:
