@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablab.contract.failure import DataError
-from ablab.tasks.vision_language.benchmarks.charts import read_binary
+from ablab.tasks.vision_language.benchmarks.charts import mark_charxiv, read_binary
 from ablab.tasks.vision_language.benchmarks.llava_wild import LLAVA_W, read_pair
 from ablab.tasks.vision_language.benchmarks.mmvet import MMVET, read_score
 from ablab.tasks.vision_language.benchmarks.protocol import Marked, Question
@@ -168,6 +168,70 @@ def test_llava_w_reads_two_scores_from_1_to_10(said: str, pair: tuple[float, flo
 )  # fmt: skip
 def test_charxiv_reads_a_binary_score(said: str, score: float | None) -> None:
     assert read_binary(said) == score
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "answer", "right"),
+    [
+        (1, "P56962.", "P56962", True),
+        (1, "The answer is ACC+", "ACC", False),
+        (1, "Beta, alpha", "alpha, beta", True),
+        (1, "alpha and beta", "alpha, beta", True),
+        (1, "alpha", "alpha, beta", False),
+        (2, "yes", "Yes", True),
+        (2, "No, they do not", "No", False),  # a judge would take it
+        (3, "The value is 0.50.", "0.5", True),
+        (3, "0.51", "0.5", False),
+        (4, "1,500", "1500", True),
+        (4, "1.5e3", "1500", True),
+        (4, "10^-2", "10^-2", True),
+        (4, "", "5", False),
+        (1, "", "x", False),
+    ],
+)
+def test_charxiv_without_a_judge_is_marked_by_rule(kind: int, said: str, answer: str, right: bool) -> None:
+    question = Question(id="q", prompt="?", answers=(answer,), extra={"kind": kind})
+    assert mark_charxiv(question, said) == {"score": float(right)}
+
+
+@pytest.mark.parametrize("answer", ["E", "AB", "nine"])
+def test_an_answer_that_is_no_letter_of_an_option_is_named(bench: Bench, tmp_path: Path, answer: str) -> None:
+    row = {"question": "Is it?", "A": "yes", "B": "no", "C": "nan", "D": "nan", "image": files.coded()}
+    files.tsv(tmp_path / "q.tsv", [{"index": 7, **row, "answer": answer}])
+    for key in ("mmbench-en", "mmstar"):
+        with pytest.raises(DataError, match=f"its answer is '{answer.upper()}', of 2 options"):
+            bench.ask(lambda _: "A", {key: {"questions": "q.tsv"}})
+
+
+def test_a_withheld_letter_yields_no_number_and_a_small_one_counts(bench: Bench, tmp_path: Path) -> None:
+    row = {"question": "Is it?", "A": "yes", "B": "no", "C": "nan", "D": "nan", "image": files.coded()}
+    files.tsv(tmp_path / "withheld.tsv", [{"index": 7, **row, "answer": "nan"}])
+    found = bench.ask(lambda _: "A", {"mmbench-en": {"questions": "withheld.tsv"}})
+    assert "MMBench-EN" not in found.metrics and found.facts["benchmark.mmbench-en.missing"] == 2
+    files.tsv(tmp_path / "small.tsv", [{"index": 7, **row, "answer": "b"}])
+    found = bench.ask(lambda _: "no", {"mmbench-en": {"questions": "small.tsv"}})
+    assert found.metrics["MMBench-EN"] == 100.0
+
+
+def test_none_is_an_option_and_an_answer_like_others(bench: Bench, tmp_path: Path) -> None:
+    row = {"question_id": "1", "question": "How many?", "choice_a": "One", "choice_b": "None", "choice_c": "Two",
+           "choice_d": "Three", "answer": "D", "data_id": "1.png", "data_type": "image", "question_type_id": 1,
+           }  # fmt: skip
+    files.dump(tmp_path / "seed.json", {"questions": [row]})
+    files.save(tmp_path / "1.png")
+    prompts: list[str] = []
+    found = bench.ask(lambda one: str(prompts.append(one.prompt)) and "D", {"seed-bench": {"questions": "seed.json"}})
+    assert found.metrics["SEED-Bench"] == 100.0 and "A. One\nB. None\nC. Two\nD. Three" in prompts[0]
+    # Several of them are no options: so some tables write nothing.
+    two = {"index": 7, "question": "Is it?", "A": "yes", "B": "no", "C": "None", "D": "None", "answer": "B",
+           "image": files.coded()}  # fmt: skip
+    files.tsv(tmp_path / "two.tsv", [two])
+    bench.ask(lambda _: "no", {"mmbench-en": {"questions": "two.tsv"}})
+    assert bench.asked[-1] == ["7", "1000007"]
+    table = {"index": "vwtq_1", "image": files.coded(), "question": "who?", "answer": "none", "split": "vwtq"}
+    files.tsv(tmp_path / "wtq.tsv", [table])
+    found = bench.ask(lambda _: "None", {"wtq": {"questions": "wtq.tsv"}})
+    assert found.metrics["WTQ"] == 100.0
 
 
 def marked(score: float | None, **more: object) -> Marked:

@@ -80,7 +80,9 @@ ENTRIES: dict[str, Entry] = {
     "chartqa": Entry(
         "ChartQA", "charts:CHARTQA", "Percentage within 5 % of a number, or equal to a text.", _TABLES, train=True
     ),
-    "charxiv": Entry("CharXiv", "charts:CHARXIV", "Judged: percentage right.", _TABLES, judged=True),
+    "charxiv": Entry(
+        "CharXiv", "charts:CHARXIV", "Percentage right, as a judge finds; without one by a stricter rule.", _TABLES
+    ),
     "ocrbench": Entry("OCRBench", "ocrbench:OCRBENCH", "Answers contained, of 1000.", _TABLES),
     "wtq": Entry("WTQ", "tables:WTQ", "Percentage of answers with the denotation of the target.", _TABLES, train=True),
     "tabfact": Entry("TabFact", "tables:TABFACT", "Percentage of statements judged rightly.", _TABLES, train=True),

@@ -1,7 +1,8 @@
 """ChartQA (Masry et al. 2022): relaxed accuracy; and CharXiv (Wang et al. 2024): judged reasoning about real charts.
 
 ChartQA reads the official folder (test_human.json, test_augmented.json, png/), one such file, or the hub. CharXiv reads
-reasoning_val.json (with images/) or the hub; its descriptive questions are not asked.
+reasoning_val.json (with images/) or the hub; its descriptive questions are not asked. It is judged as published where
+there is a judge, else by a rule that is stricter: the fact `benchmark.<name>.marked_by` says which it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from ablab.data.readers.records import Record, read_records
+from ablab.metrics.mathematics import extract, same_expression
 from ablab.metrics.relaxed import relaxed
 from ablab.tasks.vision_language.benchmarks.protocol import Benchmark, Files, Judge, Marks, Question, percentages
 from ablab.tasks.vision_language.benchmarks.reading import Gallery, questions_of, rows
@@ -34,6 +36,8 @@ _NUMBERS = (
     "Score 1 if and only if the two numbers are exactly equal in value; another notation (0.01 and 10^-2; 1500 and "
     "1.5e3) is acceptable. Score 0 otherwise."
 )
+#: Kinds of answer from here on are numbers.
+_OF_NUMBERS = 3
 _GRADES = {
     1: "Score 1 if and only if the final answer and the ground truth refer to the same term; another grammar, form or "
     "order of several terms is acceptable. Score 0 if any term differs (ACC+ and ACC; P-101 and P=101).",
@@ -125,6 +129,26 @@ def _places(answer: str) -> str:
     return f"* Your final answer must be a number with {decimals} decimal places."
 
 
+def mark_charxiv(question: Question, text: str) -> Marks:
+    """Mark by rule: the same number, or the same terms but for case, space and order.
+
+    Stricter than the judge, who also takes another grammar or form of a term.
+    """
+    answer = question.answers[0]
+    if question.extra["kind"] >= _OF_NUMBERS:
+        right = same_expression(extract(text, kind="float"), answer) or same_expression(extract(text), answer)
+    else:
+        found = extract(text)
+        right = same_expression(found, answer) or _terms(found) == _terms(answer)
+    return {"score": float(right)}
+
+
+def _terms(text: str) -> list[str]:
+    """Return the terms of a list in one order, as they are compared."""
+    parts = (" ".join(part.lower().split()).strip(" .\"'") for part in text.replace(" and ", ", ").split(","))
+    return sorted(part for part in parts if part)
+
+
 def judge_charxiv(question: Question, text: str, judging: Judge) -> Marks | None:
     """Have an answer judged right or wrong by CharXiv's rules; an empty one is wrong without asking."""
     if not text.strip():
@@ -146,4 +170,4 @@ def read_binary(said: str) -> float | None:
 
 
 CHARTQA = Benchmark(title="ChartQA", read=read_chartqa, mark=mark_chartqa, combine=percentages)
-CHARXIV = Benchmark(title="CharXiv", read=read_charxiv, judge=judge_charxiv, combine=percentages)
+CHARXIV = Benchmark(title="CharXiv", read=read_charxiv, mark=mark_charxiv, judge=judge_charxiv, combine=percentages)

@@ -17,10 +17,10 @@ from ablab.tasks.vision_language.benchmarks.reading import (
     LETTER,
     LETTER_KO,
     Gallery,
-    filled,
     lettered,
     options_of,
     questions_of,
+    right_letter,
     rows,
 )
 
@@ -97,10 +97,7 @@ def _question(
     group: str = "",
     language: Language = "en",
 ) -> Question:
-    answer = record.get("answer")
-    letter = str(answer).strip().upper() if filled(answer) else ""
-    if not options or (letter and letter not in LETTERS[: len(options)]):
-        record.refuse(f"its answer is {letter!r}, of {len(options)} options")
+    letter = right_letter(record, options)
     return Question(
         id=name,
         prompt=f"{asked}{instruction}",

@@ -14,7 +14,7 @@ from ablab.data.readers.records import Record
 from ablab.metrics.choice import LETTERS, option_letter
 from ablab.metrics.mathematics import Kind, extract, normalise_answer, same_answer, same_expression
 from ablab.tasks.vision_language.benchmarks.protocol import Benchmark, Files, Judge, Marks, Question, percentages
-from ablab.tasks.vision_language.benchmarks.reading import Gallery, filled, rows
+from ablab.tasks.vision_language.benchmarks.reading import Gallery, filled, rows, stated
 
 _EXTRACT = """Please read the following example. Then extract the answer from the model response and type it at the \
 end of the prompt.
@@ -88,7 +88,7 @@ def read_mathvista(files: Files) -> Iterator[Question]:
             question=record.text("question"),
             images=gallery.of(record, "decoded_image") or gallery.of(record, "image"),
             choices=choices,
-            answers=(str(answer),) if filled(answer) else (),
+            answers=(str(answer),) if stated(answer) else (),
             group=str(metadata.get("task") or ""),
             extra={"kind": kind, "precision": int(float(record.get("precision") or 0))},
         )
@@ -150,7 +150,7 @@ def read_mathverse(files: Files) -> Iterator[Question]:
             question=text,
             images=gallery.of(record, "image"),
             choices=_choices(text) if record.get("question_type") == "multi-choice" else (),
-            answers=(str(answer),) if filled(answer) else (),
+            answers=(str(answer),) if stated(answer) else (),
             group=str(record.get("problem_version") or ""),
         )
 

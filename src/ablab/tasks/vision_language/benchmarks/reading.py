@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -124,20 +125,38 @@ def filled(value: Any) -> bool:
     return value is not None and str(value).strip().lower() not in _EMPTY and value == value
 
 
+def stated(value: Any) -> bool:
+    """Tell whether a cell holds an answer or an option: as `filled`, but the word "None" is one."""
+    return filled(value) or (isinstance(value, str) and value.strip().lower() == "none")
+
+
 def lettered(choices: tuple[str, ...], *, mark: str = ". ") -> str:
     """Return the options one a line, "A. cat"."""
     return "\n".join(f"{letter}{mark}{choice}" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
 def options_of(record: Record, *, letters: str = LETTERS[:6]) -> tuple[str, ...]:
-    """Return the options in the columns A, B, C, ... of a table (or choice_a, ...), up to the first that is empty."""
-    found = []
-    for letter in letters:
-        value = record.get(letter, f"choice_{letter.lower()}")
-        if not filled(value):
-            break
-        found.append(str(value).strip())
-    return tuple(found)
+    """Return the options in the columns A, B, C, ... of a table (or choice_a, ...), up to the first that is empty.
+
+    "None" is an option; standing in several columns it is what some tables write for nothing.
+    """
+    values = [record.get(letter, f"choice_{letter.lower()}") for letter in letters]
+    nothing = sum(stated(value) and not filled(value) for value in values) > 1
+    found = takewhile(filled if nothing else stated, values)
+    return tuple(str(value).strip() for value in found)
+
+
+def right_letter(record: Record, options: tuple[str, ...]) -> str:
+    """Return the letter of the right option in the column `answer`, "" where the split withholds it.
+
+    Raises:
+        DataError: there are no options, or the answer is no letter of one.
+    """
+    answer = record.get("answer")
+    letter = str(answer).strip().upper() if filled(answer) else ""
+    if not options or (letter and letter not in tuple(LETTERS[: len(options)])):
+        record.refuse(f"its answer is {letter!r}, of {len(options)} options")
+    return letter
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Literal
 from ablab.contract.failure import DataError
 from ablab.metrics.denotation import same_denotation, says_true
 from ablab.tasks.vision_language.benchmarks.protocol import Benchmark, Files, Marks, Question, percentages
-from ablab.tasks.vision_language.benchmarks.reading import Gallery, filled, rows
+from ablab.tasks.vision_language.benchmarks.reading import Gallery, rows, stated
 
 #: The prompts of TableVQA-Bench.
 _WTQ = (
@@ -70,7 +70,7 @@ def _read(files: Files, part: Part, prompt: str) -> Iterator[Question]:
             prompt=prompt.replace("{question}", text),
             question=text,
             images=gallery.of(record, "image", index=name),
-            answers=(str(answer).strip(),) if filled(answer) else (),
+            answers=(str(answer).strip(),) if stated(answer) else (),
             group=split if split != part else "",
         )
 
