@@ -71,9 +71,13 @@ def test_a_set_that_no_phase_reads_is_no_training_data() -> None:
 
 def test_judged_benchmarks_without_a_judge_are_named_once() -> None:
     evaluate: dict[str, Any] = {"benchmarks": {"mmvet": {"questions": "mm-vet.json"}}}
-    change = {"defaults": {"pipeline": {"evaluate": evaluate}}}
+    change: dict[str, Any] = {"defaults": {"pipeline": {"evaluate": evaluate}}}
+    by_gqa = {"comparisons": [TINY["comparisons"][0] | {"metric": "GQA"}]}
+    found = findings(change | by_gqa)["judge-missing"]
+    assert found.severity == "warning" and "MMVet: a judge marks the answers" in found.message
+    # The mean that is compared is missing with its benchmark.
     found = findings(change)["judge-missing"]
-    assert found.severity == "warning" and "MMVet need a judge" in found.message
+    assert found.severity == "error" and "average/english with them" in found.message
     evaluate["judge"] = {"model": "judge-1"}
     assert findings(change) == {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ablab.audit.findings import finding
 from ablab.audit.view import AuditView, stage_place
@@ -38,7 +38,10 @@ def no_train_split(view: AuditView) -> Iterable[Finding]:
 
 
 def judge_missing(view: AuditView) -> Iterable[Finding]:
-    """Warnings: judged benchmarks are asked without a judge, so that their numbers will be missing."""
+    """Warnings: judged benchmarks are asked without a judge, so that their numbers will be missing.
+
+    Errors where a comparison or gate goes by a mean over them, which will be missing too.
+    """
     seen: set[tuple[str, ...]] = set()
     for arm in view.study.experiments.values():
         for stage in arm.stages:
@@ -50,17 +53,26 @@ def judge_missing(view: AuditView) -> Iterable[Finding]:
             if not judged or judged in seen:
                 continue
             seen.add(judged)
+            means = {f"average/{part}" for key in judged for part in (*ENTRIES[named[key]].averages, "overall")}
+            lost = sorted(means & set(_judging(view)))
             yield finding(
                 view,
                 "judge-missing",
-                "warning",
+                "error" if lost else "warning",
                 f"{stage_place(arm, stage)}.judge",
-                f"{', '.join(titles(settings)[key] for key in judged)} need a judge, and {stage.name} of {arm.name} "
-                "names none: their answers are kept, their numbers will be missing",
+                f"{', '.join(titles(settings)[key] for key in judged)}: a judge marks the answers, and {stage.name} of "
+                f"{arm.name} names none; the answers are kept, the numbers will be missing"
+                + (f", and {', '.join(lost)} with them, by which this study judges" if lost else ""),
                 remedy="name a judge (url, model, token_variable), or leave these benchmarks out",
                 evidence={"benchmarks": list(judged)},
                 subjects=(arm.name,),
             )
+
+
+def _judging(view: AuditView) -> Iterator[str]:
+    """Yield the metrics that comparisons and gates go by."""
+    yield from (comparison.metric for _, comparison in view.comparisons())
+    yield from (arm.gate.metric for arm in view.study.experiments.values() if arm.gate is not None)
 
 
 def benchmarks_differ(view: AuditView) -> Iterable[Finding]:
