@@ -75,7 +75,7 @@ class Dropping:
             batch: images B.
             received: attention received (B, N), for `by` attention.
             warm: share of the rate in force, 0 to 1.
-            generator: for `by` random.
+            generator: for `by` random, draws what all images drop; None draws for each, from the default generator.
             device: of the mask where nothing was received.
 
         Raises:
@@ -91,7 +91,8 @@ class Dropping:
         if self.by == "uniform":
             scores = _evenness(height * width, kept, device=device).expand(batch, -1)
         elif self.by == "random":
-            scores = torch.rand(batch, height * width, generator=generator).to(device or "cpu")
+            drawn = torch.rand(batch if generator is None else 1, height * width, generator=generator)
+            scores = drawn.expand(batch, -1).to(device or "cpu")
         elif received is None:
             raise ConfigError("dropping by attention needs a tower that tells the attention each patch received")
         else:

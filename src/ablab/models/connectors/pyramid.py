@@ -60,8 +60,6 @@ class PyramidConnector(nn.Module):
         self.tokens = getattr(self.inner, "tokens", patches)
         #: Share of the drop rates in force; training sets it step by step.
         self.warm = 1.0
-        #: Draws random dropping while training.
-        self.generator: torch.Generator | None = None
 
     @property
     def listens(self) -> bool:
@@ -72,9 +70,10 @@ class PyramidConnector(nn.Module):
         """Return features of all layers (N, F, layers x V) as (N, Q, D); `received` (N, F) of each layer."""
         states = features.split(self.width, dim=-1)
         warm = self.warm if self.training else 1.0
-        scales = self.pyramid.split(
-            states, (self.side, self.side), received=received, warm=warm, generator=self.generator
-        )
+        # Training draws as dropout does, from the generators that the loop seeds for each micro-batch; an answer may
+        # hang neither on what was drawn before nor on the images beside it.
+        drawn = None if self.training else torch.Generator().manual_seed(0)
+        scales = self.pyramid.split(states, (self.side, self.side), received=received, warm=warm, generator=drawn)
         if isinstance(self.inner, PyramidCAbstractorConnector):
             made: Tensor = self.inner(scales)
             return made

@@ -233,8 +233,6 @@ class VisionLanguage:
         if pyramid is not None and pyramid.dropping is not None and isinstance(model.connector, PyramidConnector):
             steps = pyramid.dropping.warmup
             model.connector.warm = min(1.0, step / steps) if steps else 1.0
-            drawn = torch.Generator().manual_seed(step) if model.training else None
-            model.connector.generator = drawn
 
     def metrics(self, split: str, totals: Mapping[str, float], weight: float) -> dict[str, float]:
         """Return the loss a supervised token."""
