@@ -311,6 +311,6 @@ class VisionLanguageModel(nn.Module):
         elif self._drop is not None:
             self._drop.mark(image_places)
         if languages is not None:
-            set_languages(self.llm, languages)
+            set_languages(self.llm, languages, mask=attention_mask)
         made: Tensor = self.llm.generate(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options)
         return made

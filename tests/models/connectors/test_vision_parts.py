@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ablab.contract.experts import ExpertSettings
 from ablab.contract.failure import ConfigError
 from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings
+from ablab.models.experts import add_experts, expert_layers, note_use
 from ablab.models.pyramid import pixel_shuffle
 from ablab.models.vision_language import build_vision_language
 
@@ -96,6 +98,24 @@ def test_dropping_is_warmed_up_in_training_and_whole_in_evaluation():
         torch.testing.assert_close(model.see(pixels), dropped)
 
 
+def test_random_dropping_is_the_run_s_in_training_and_the_same_for_every_answer():
+    dropping = {"least": 1, "rates": (0.5, 0.5, 0.5), "by": "random"}
+    model = made("pixel_shuffle", pyramid=PyramidSettings(**PYRAMID, dropping=dropping))
+    pixels = torch.randn(3, 3, 64, 64)
+
+    def seen(seed: int, images: torch.Tensor = pixels) -> torch.Tensor:
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return model.see(images)
+
+    model.train()
+    assert torch.equal(seen(1), seen(1)) and not torch.allclose(seen(1), seen(2))
+    # Neither what was drawn before nor the images beside it change what an answer is made of.
+    model.eval()
+    assert torch.equal(seen(1), seen(2))
+    torch.testing.assert_close(seen(1)[2:], seen(3, pixels[2:]))
+
+
 def test_dropping_by_attention_needs_the_images():
     model = made("pixel_shuffle", pyramid=PyramidSettings(**PYRAMID, dropping={"least": 4}))
     with pytest.raises(ConfigError, match="cached"):
@@ -113,3 +133,15 @@ def test_language_drop_is_told_where_images_are():
     options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
     tokens = model.generate(ids, pixels=torch.randn(2, 3, 64, 64), attention_mask=torch.ones_like(ids), **options)
     assert tokens.shape == (2, 4)
+
+
+def test_the_use_of_experts_counts_no_padding():
+    model = made("mlp2x_gelu").eval()
+    add_experts(model.llm, ExpertSettings(layers=(1,), hidden=8), seed=1)
+    ids, mask = torch.randint(1, 80, (2, 9)), torch.ones(2, 9, dtype=torch.long)
+    mask[0, :4] = 0
+    note_use(model.llm)
+    options = {"max_new_tokens": 1, "min_new_tokens": 1, "do_sample": False}
+    model.generate(ids, attention_mask=mask, languages=torch.tensor([0, 1]), **options)
+    _, layer = next(expert_layers(model.llm))
+    assert layer.used.sum(1).tolist() == pytest.approx([5.0, 9.0, 0.0])
