@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ from ablab.data.images import Framing
 from ablab.models.export import export_vision_language
 from ablab.models.vision_language import VisionLanguageModel
 from ablab.store.files import write_json
-from ablab.tasks.vision_language.benchmarks.protocol import Picture, Question
+from ablab.tasks.vision_language.benchmarks.protocol import Language, Picture, Question
 from ablab.tasks.vision_language.evaluation import Answerer
 
 if TYPE_CHECKING:
     from ablab.tasks.vision_language.task import VisionLanguage
+
+_HANGUL = re.compile(r"[\u3131-\u318e\uac00-\ud7a3]")
 
 
 def export(
@@ -91,5 +94,8 @@ def ask(code: VisionLanguage, model: VisionLanguageModel, request: Ask) -> str:
     """Return the model's answer to one question about images."""
     pictures = tuple(Picture(name=name, data=Path(name).read_bytes()) for name in request.images)
     asked: Any = request  # has of an evaluation what answering needs: decoding and batch
-    (answer,) = Answerer(code, model, asked)([Question(id="1", prompt=request.question, images=pictures)])
+    # Routers of language experts are told the language; nobody says that of a single question.
+    language: Language = "ko" if _HANGUL.search(request.question) else "en"
+    question = Question(id="1", prompt=request.question, images=pictures, language=language)
+    (answer,) = Answerer(code, model, asked)([question])
     return answer
