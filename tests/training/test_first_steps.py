@@ -26,13 +26,17 @@ class Parts(nn.Module):
         return found
 
 
-def steps(model: Parts, *, meddle: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+def steps(model: Parts, *, meddle: bool = False, warmup: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     torch.manual_seed(0)
     before, first = snapshot(model), FirstSteps(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.0)
-    while not first.done:
+    for step in range(10):
+        if first.done:
+            break
+        rate = 0.1 * min(1.0, step / warmup) if warmup else 0.1
+        optimizer.param_groups[0]["lr"] = rate
         model(torch.randn(4, 3)).square().sum().backward()
-        first.look()
+        first.look(rate=rate)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if meddle:
@@ -47,6 +51,11 @@ def test_it_tells_what_copies_tell() -> None:
     assert {name: copied[name] for name in told} == told
     told, copied = steps(Parts(), meddle=True)
     assert told["moved.frozen"] == copied["moved.frozen"] == ["frozen.bias"]
+
+
+def test_a_step_of_a_warm_up_at_rate_zero_tells_nothing_of_adapters() -> None:
+    told, copied = steps(Parts(), warmup=4)
+    assert told["moved.still"] == copied["moved.still"] == ["unused.weight", "unused.bias"]
 
 
 def test_every_run_tells_it_once(run_train: Callable[..., Any]) -> None:

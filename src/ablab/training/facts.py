@@ -85,8 +85,9 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, rules: Sequence[Par
 class FirstSteps:
     """Watches the first updates of a run: whether what trains gets a gradient, and whether what is frozen stays.
 
-    Two, since an adapter's first matrix has none until its second has moved from zero. Nothing is copied: a gradient
-    that is not zero moves its parameter, and a tensor's version counts its changes in place.
+    Two, since an adapter's first matrix has none until its second has moved from zero; a step at a rate of zero, as a
+    warm-up begins with, moves nothing and does not count. Nothing is copied: a gradient that is not zero moves its
+    parameter, and a tensor's version counts its changes in place.
 
     Args:
         model: before the first update.
@@ -100,9 +101,9 @@ class FirstSteps:
         self._frozen = {name: (each, each._version) for name, each in parameters.items() if not each.requires_grad}
         self._seen = 0
 
-    def look(self) -> None:
-        """Look at the gradients of a step; called before the update."""
-        self._seen += 1
+    def look(self, *, rate: float) -> None:
+        """Look at the gradients of a step at a learning rate; called before the update."""
+        self._seen += rate > 0
         self._still = {
             name: each for name, each in self._still.items() if each.grad is None or not bool(each.grad.any())
         }
