@@ -26,6 +26,14 @@ def test_a_row_a_run_in_plan_order(study: Any, store: Store) -> None:
     assert [row["estimate"] for row in rows if row["stage"] == "train"] == ["1m00s", "2m00s", "1m00s", "2m00s"]
 
 
+def test_a_row_names_the_runs_it_waits_for(study: Any, store: Store) -> None:
+    rows = plan_rows(make_plan(study, store))
+    waits = {(row["experiment"], row["stage"], row["seed"]): row["waits for"] for row in rows}
+    assert waits["A +1", "prepare", ""] == ""
+    assert waits["B", "train", 2] == "A.prepare"
+    assert waits["B", "evaluate", 2] == "A.prepare, B.train/2"
+
+
 def test_the_summary_says_what_is_left_and_for_how_long(study: Any, store: Store) -> None:
     lines = plan_summary(make_plan(study, store, slots=2))
     assert lines[0] == "9 runs of 2 experiments: 9 pending"

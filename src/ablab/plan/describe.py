@@ -42,8 +42,8 @@ class Changes:
 class Rows(Sequence[dict[str, Any]]):
     """One row a run, in the order of the plan, with numbers as people read them; made when they are looked at."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._runs = runs
+    def __init__(self, runs: Sequence[Run], known: Mapping[str, Run]) -> None:
+        self._runs, self._known = runs, known
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -55,25 +55,34 @@ class Rows(Sequence[dict[str, Any]]):
     def __getitem__(self, place: slice) -> Rows: ...
 
     def __getitem__(self, place: int | slice) -> dict[str, Any] | Rows:
-        return Rows(self._runs[place]) if isinstance(place, slice) else _row(self._runs[place])
+        if isinstance(place, slice):
+            return Rows(self._runs[place], self._known)
+        return _row(self._runs[place], self._known)
 
 
 def plan_rows(plan: Plan) -> Rows:
     """Return one row a run, in the order of the plan."""
-    return Rows(list(plan.runs.values()))
+    return Rows(list(plan.runs.values()), plan.runs)
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: Run, known: Mapping[str, Run]) -> dict[str, Any]:
+    waits = dict.fromkeys(step_of(known[given.key]) for given in run.inputs if given.key in known)
     return {
         "run": run.name,
         "experiment": experiments_of(run),
         "stage": run.stage.name,
         "seed": "" if run.seed is None else run.seed,
+        "waits for": ", ".join(waits),
         "status": _status(run),
         "estimate": duration(run.remaining if run.status == "running" else run.estimate),
         "source": run.estimate_source,
         "disk": size(run.bytes),
     }
+
+
+def step_of(run: Run) -> str:
+    """Return a run as a reader finds it: experiment, stage and seed."""
+    return f"{run.experiment}.{run.stage.name}" + ("" if run.seed is None else f"/{run.seed}")
 
 
 def experiments_of(run: Run) -> str:
@@ -249,13 +258,13 @@ def _names_before(path: Path) -> dict[str, None]:
 
 def _status(run: Run) -> str:
     if run.unresolved and run.status != "done":
-        return f"{run.status} ({_listed(run.unresolved)})"
+        return f"{run.status} ({_listed(run.unresolved, 1)})"
     if run.again:
         return f"{run.status} ({run.again})"
     return f"{run.status} (late)" if run.late and run.status == "pending" else run.status
 
 
-def _listed(names: Collection[str]) -> str:
-    shown = list(names)[:_SHOWN]
+def _listed(names: Collection[str], most: int = _SHOWN) -> str:
+    shown = list(names)[:most]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ablab.contract.units import duration, percent, size
-from ablab.plan.describe import DAY
+from ablab.plan.describe import DAY, step_of
 from ablab.report.document import Block, Bullets, Cell, Folded, Section, Text, table, without_empty
 from ablab.report.gates import gates
 from ablab.report.sections.next_steps import shortened
 from ablab.report.words import STATUS_TONES, STATUSES, word
 
 if TYPE_CHECKING:
-    from ablab.plan.graph import Run
     from ablab.report.view import View
 
 #: Runs of the table; a larger plan is listed by `ablab plan`.
@@ -37,7 +36,7 @@ def section(view: View) -> Section:
     if plan.unknown:
         items.append(t.n("{n} run of unknown length", "{n} runs of unknown length", plan.unknown))
     if plan.critical_path and plan.critical_seconds:
-        names = [_step(plan.runs[key]) for key in plan.critical_path if key in plan.runs]
+        names = [step_of(plan.runs[key]) for key in plan.critical_path if key in plan.runs]
         items.append(t("critical path: {path} ({time})", path=" → ".join(names), time=duration(plan.critical_seconds)))
     if plan.bytes_left:
         items.append(t("{size} of disk to come", size=size(plan.bytes_left)))
@@ -75,7 +74,7 @@ def _runs(view: View) -> list[Block]:
     rows = []
     for run in list(view.plan.runs.values())[:_MOST]:
         record = view.results.runs.get(run.key)
-        needs = [_step(view.plan.runs[given.key]) for given in run.inputs if given.key in view.plan.runs]
+        needs = [step_of(view.plan.runs[given.key]) for given in run.inputs if given.key in view.plan.runs]
         rows.append(
             (
                 Cell(text=run.name, code=True),
@@ -98,11 +97,6 @@ def _runs(view: View) -> list[Block]:
         more = t.count(len(view.plan.runs) - _MOST)
         blocks.append(Text(text=t("{count} more; `ablab plan` lists them all.", count=more), small=True))
     return blocks
-
-
-def _step(run: Run) -> str:
-    """Return a run as a reader finds it: experiment, stage and seed."""
-    return f"{run.experiment}.{run.stage.name}" + (f"/{run.seed}" if run.seed is not None else "")
 
 
 def _arms(view: View) -> str:
