@@ -352,6 +352,22 @@ def test_parameters_and_memory(view: View) -> None:
     assert column(table, "trained share")[place] == "80.0 %" and column(table, "peak memory")[place] == "1.0 GiB"
 
 
+def test_numbers_of_parts_stand_behind_those_of_the_whole(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["GQA", "GQA/kind", "GQA/count", "POPE/random/f1", "POPE/f1", "average/english", "train/loss"]
+    monkeypatch.setattr(type(view.results), "metrics", lambda self: names)
+    told = [name for name, _ in results.telling_metrics(view, most=20) if name in names]
+    assert told == ["GQA", "POPE/f1", "average/english", "POPE/random/f1", "GQA/kind", "GQA/count"]
+
+
+def test_of_several_phases_the_last_tells_what_trained(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = next(record for record in view.records("frozen-orthogonal") if record.stage == "train")
+    tuned = replace(first, stage="tune", facts={"parameters.total": 1000, "parameters.trained": 50})
+    merged = replace(first, stage="merge", facts={"parameters.total": 1000})
+    monkeypatch.setattr(type(view), "records", lambda self, name: [first, tuned, merged])
+    (table,) = tables(parameters.section(view).blocks)
+    assert set(column(table, "stage")) == {"tune"} and set(column(table, "trained share")) == {"5.0 %"}
+
+
 def test_data_is_ticked_when_it_was_read(view: View, tmp_path: Path) -> None:
     (table,) = tables(data.section(view).blocks)
     ticked = {row[0].text: row[-1].tone for row in table.rows}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ablab.report.view import View
 
 #: Metrics of the table; the rest stands with each experiment.
-_MOST = 8
+_MOST = 10
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -50,7 +50,10 @@ def heading(view: View, metric: str, at: At = "last") -> str:
 
 
 def telling_metrics(view: View, *, most: int = _MOST) -> list[tuple[str, At]]:
-    """Return the metrics comparisons ask for, those references give, then the other ones of validation and tests."""
+    """Return the metrics comparisons ask for, those references give, then the other ones of validation and tests.
+
+    Of the others, numbers of parts come last: "GQA/kind" beside "GQA", and names of more levels.
+    """
     wanted: list[tuple[str, At]] = []
     for item in view.study.comparisons:
         name, best = metric_name(item.metric)
@@ -60,7 +63,9 @@ def telling_metrics(view: View, *, most: int = _MOST) -> list[tuple[str, At]]:
             wanted.append((name, "best" if best else item.at))
     known = set(view.results.metrics()) | {name for name, _ in wanted}
     wanted += [(name, "last") for metrics in view.references.values() for name in metrics]
-    wanted += [(name, "last") for name in view.results.metrics() if not name.startswith("train/")]
+    others = [name for name in view.results.metrics() if not name.startswith("train/")]
+    others.sort(key=lambda name: (name.rpartition("/")[0] in known, name.count("/") > 1))
+    wanted += [(name, "last") for name in others]
     return [pair for pair in dict.fromkeys(wanted) if pair[0] in known][:most]
 
 
