@@ -126,9 +126,8 @@ class Parser:
             return None
         absent: dict[str, int] = {}
         for name in table.column_names:
-            nulls = table[name].null_count
-            if nulls:
-                count = _absent(name, nulls, block.data, len(lines), table.column_names)
+            if table[name].null_count:
+                count = _absent(name, _piece(table[name]), lines, table.column_names)
                 if count is None:
                     return None
                 absent[name] = count
@@ -255,18 +254,25 @@ def _same(array: Any, *, exact: bool) -> bool:
     return any(test(kind) for test in (types.is_string, types.is_int64, types.is_boolean, types.is_null))
 
 
-def _absent(name: str, nulls: int, data: bytes, rows: int, names: list[str]) -> int | None:
+def _absent(name: str, array: Any, lines: list[bytes], names: list[str]) -> int | None:
     """Return how many rows lack a field, of those in which it is absent or null; None where that cannot be said.
 
     A quote within a text is escaped, so that the bytes "name": are a field's name, unless a name holds a quote; a row
-    has them once at most, since pyarrow refuses a field that comes twice, and there are no objects within objects.
+    has it once at most, since pyarrow refuses a field that comes twice, and there are no objects within objects.
     """
+    import numpy as np
+
     if not _PLAIN_NAME.fullmatch(name) or any('"' in other for other in names):
         return None
-    if b"\\u00" in data and _ESCAPED.search(data):
-        return None
-    quoted = b'"' + name.encode() + b'"'
-    having = data.count(quoted + b":")
-    if having != rows and data.count(quoted) != having:
-        having = len(re.findall(quoted + rb"[ \t\r]*:", data))
-    return rows - having if rows - nulls <= having <= rows else None
+    quoted, count = b'"' + name.encode() + b'"', 0
+    written = quoted + b":"
+    for place in np.flatnonzero(np.asarray(array.is_null())).tolist():
+        line = lines[place]
+        if written in line:
+            continue
+        if quoted in line and re.search(quoted + rb"[ \t\r]*:", line):
+            continue
+        if b"\\u00" in line and _ESCAPED.search(line):
+            return None
+        count += 1
+    return count

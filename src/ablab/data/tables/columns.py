@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablab.data.m2kr import MISSING, is_missing
-from ablab.data.tables.roles import Roles, as_list
+from ablab.data.tables.roles import as_list
 from ablab.data.tables.tally import ALL_ENTRIES, EMPTY_LIST, EMPTY_TEXT, NA, NULL, FieldTally, Tally
 
 Mask = npt.NDArray[np.bool_]
@@ -24,6 +24,7 @@ Counts = npt.NDArray[np.int64]
 #: First bytes of blanks in UTF-8, as str.isspace has them; some begin other characters too.
 BLANKS = (*range(9, 14), *range(28, 33), 0xC2, 0xE1, 0xE2, 0xE3)
 _N, _A = b"NA"
+_BLANK = 1
 #: Lengths up to this are counted by place.
 _SHORT = 1 << 16
 
@@ -47,17 +48,26 @@ class Entries:
         """Where the entries of each row begin."""
         return np.cumsum(self.lengths) - self.lengths
 
+    @functools.cached_property
     def gone(self) -> Counts:
-        """Return how many entries of each row are missing."""
+        """How many entries of each row are missing."""
+        if not self.missing.any():
+            return np.zeros(len(self.lengths), dtype=np.int64)
         return _sums(self.missing, self.begins, self.lengths)
 
     def any(self) -> Mask:
         """Return which rows have an entry that is not missing."""
-        return self.gone() < self.lengths
+        return self.gone < self.lengths
 
     def objects(self) -> list[Any]:
         """Return the entries as Python values."""
         return self.values if isinstance(self.values, list) else objects_of(self.values)
+
+    def named(self) -> Iterable[str]:
+        """Return the entries as texts, missing ones too."""
+        values = self.values
+        plain = not isinstance(values, list) and is_text(values.type) and not values.null_count
+        return self.objects() if plain else map(str, self.objects())
 
     def characters(self) -> Counts:
         """Return the lengths of the texts that are not missing."""
@@ -66,7 +76,43 @@ class Entries:
             return np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         import pyarrow.compute as pc
 
-        return np.asarray(pc.utf8_length(self.values).fill_null(0)).astype(np.int64)[~self.missing]
+        lengths = np.asarray(pc.utf8_length(self.values).fill_null(0)).astype(np.int64)
+        return lengths[~self.missing] if self.missing.any() else lengths
+
+
+class Column:
+    """A column of a table, looked at once for all that is counted of it.
+
+    Args:
+        array: its values.
+        absent: rows that do not have the field, of those in which it is null.
+    """
+
+    def __init__(self, array: Any, absent: int = 0) -> None:
+        self.array = plain(array)
+        self.absent = absent
+
+    @functools.cached_property
+    def entries(self) -> Entries:
+        """Its entries."""
+        return entries_of(self.array, None if is_list(self.array.type) else self.missing)
+
+    @functools.cached_property
+    def ways(self) -> tuple[Mask, Mask]:
+        """Which texts are blank, and which are "NA"."""
+        return missing_texts(self.array)
+
+    @functools.cached_property
+    def missing(self) -> Mask:
+        """Which values are missing: null, NaN, "NA" or a blank text; a list never is."""
+        if is_text(self.array.type):
+            return _nulls(self.array) | self.ways[0] | self.ways[1]
+        return _missing(self.array)
+
+    def there(self) -> list[bool]:
+        """Return which values are not missing; a list is there when any of its entries is."""
+        found: list[bool] = (self.entries.any() if is_list(self.array.type) else ~self.missing).tolist()
+        return found
 
 
 def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int]) -> None:
@@ -79,32 +125,27 @@ def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int])
         absent: rows that do not have a field, of those in which it is null.
     """
     roles = tally.roles
-    columns = {name: plain(table.column(i)) for i, name in enumerate(table.column_names)}
-    for name, array in columns.items():
-        tally.fields.setdefault(name, FieldTally()).merge(field_of(array, absent=absent.get(name, 0)))
+    columns = {name: Column(table.column(i), absent.get(name, 0)) for i, name in enumerate(table.column_names)}
+    for name, column in columns.items():
+        tally.fields.setdefault(name, FieldTally()).merge(field_of(column))
     if roles.answers is not None:
         tally.measure("answers", counted(_entries(columns, roles.answers, rows).lengths))
-    nothing = [None] * rows
-    asked = {name: objects_of(columns[name]) if name in columns else nothing for name in roles.of_queries}
-    query = tally.add_queries(asked, rows)
+    asked = [columns.get(name) if name is not None else None for name in (roles.question, roles.image)]
+    values = {name: objects_of(columns[name].array) if name in columns else [None] * rows for name in roles.of_queries}
+    there = [column.there() if column is not None else [False] * rows for column in asked]
+    query = tally.add_queries(values, *there)
     if roles.candidates is not None:
-        _add_passages(tally, roles, columns, np.array(query, dtype=np.bool_))
+        _add_passages(tally, columns, np.array(query, dtype=np.bool_))
 
 
-def _add_passages(tally: Tally, roles: Roles, columns: Mapping[str, Any], query: Mask) -> None:
-    rows = len(query)
-    known: dict[str, Entries] = {}
-    for name in (roles.passage_ids, roles.passage_texts, roles.passage_images):
-        if name is not None:
-            known[name] = _entries(columns, name, rows)
+def _add_passages(tally: Tally, columns: Mapping[str, Column], query: Mask) -> None:
+    roles, rows = tally.roles, len(query)
+    names = (roles.passage_ids, roles.passage_texts, roles.passage_images)
+    known = {name: _entries(columns, name, rows) for name in names if name is not None}
     tally.candidates.update(counted(known[roles.candidates or ""].lengths))
     if roles.passage_ids is not None:
-        ids = known[roles.passage_ids]
-        plain = not isinstance(ids.values, list) and is_text(ids.values.type) and not ids.values.null_count
-        tally.hashes["passages"].extend(map(hash, ids.objects() if plain else map(str, ids.objects())))
-    texts, images = (
-        known[name] if name is not None else _nothing(rows) for name in (roles.passage_texts, roles.passage_images)
-    )
+        tally.hashes["passages"].extend(map(hash, known[roles.passage_ids].named()))
+    texts, images = (known[name] if name is not None else _nothing(rows) for name in names[1:])
     tally.measure("passage, characters", counted(texts.characters()))
     both = any_both(texts, images)
     tally.sides["a passage with text"] += int(texts.any().sum())
@@ -115,6 +156,8 @@ def _add_passages(tally: Tally, roles: Roles, columns: Mapping[str, Any], query:
 
 def any_both(texts: Entries, images: Entries) -> Mask:
     """Return which rows have a candidate with text and image, which belong together by their place."""
+    if not texts.missing.any() and np.array_equal(texts.lengths, images.lengths):
+        return images.any()
     if np.array_equal(texts.lengths, images.lengths):
         shared, first, second = texts.lengths, texts.missing, images.missing
     else:
@@ -124,56 +167,57 @@ def any_both(texts: Entries, images: Entries) -> Mask:
     return _sums(first | second, np.cumsum(shared) - shared, shared) < shared
 
 
-def field_of(array: Any, *, absent: int) -> FieldTally:
-    """Return the tally of one field; `absent` rows of those in which it is null do not have it."""
+def field_of(column: Column) -> FieldTally:
+    """Return the tally of one field."""
     from pyarrow import types
 
-    found, kind = FieldTally(), array.type
-    nulls = array.null_count - absent
-    found.counts[NULL] += nulls
+    found, array = FieldTally(), column.array
+    kind, nulls = array.type, array.null_count
+    found.counts[NULL] += nulls - column.absent
     if is_list(kind):
-        _add_lists(found, array)
+        _add_lists(found, column)
     elif is_text(kind):
-        empty, na = missing_texts(array)
-        found.counts[EMPTY_TEXT] += int(empty.sum())
-        found.counts[NA] += int(na.sum())
-        found.counts["text"] += len(array) - array.null_count - int(empty.sum()) - int(na.sum())
+        empty, na = (int(way.sum()) for way in column.ways)
+        found.counts[EMPTY_TEXT] += empty
+        found.counts[NA] += na
+        found.counts["text"] += len(array) - nulls - empty - na
     elif types.is_integer(kind) or types.is_floating(kind):
-        gone = int(_missing(array).sum())
-        found.counts[NULL] += gone - array.null_count
+        gone = int(column.missing.sum())
+        found.counts[NULL] += gone - nulls
         found.counts["number"] += len(array) - gone
     elif types.is_boolean(kind):
-        found.counts["boolean"] += len(array) - array.null_count
+        found.counts["boolean"] += len(array) - nulls
     elif types.is_struct(kind):
-        found.counts["object"] += len(array) - array.null_count
+        found.counts["object"] += len(array) - nulls
     elif not types.is_null(kind):
-        found.counts[NULL] -= nulls
+        found.counts[NULL] -= nulls - column.absent
         found.add(array.to_pylist())
     return found
 
 
-def _add_lists(found: FieldTally, array: Any) -> None:
-    entries = entries_of(array)
-    gone = entries.gone()
-    nonempty = int((entries.lengths > 0).sum())
+def _add_lists(found: FieldTally, column: Column) -> None:
+    entries = column.entries
+    nonempty = int(np.count_nonzero(entries.lengths))
     found.counts["list"] += nonempty
-    found.counts[EMPTY_LIST] += len(array) - array.null_count - nonempty
+    found.counts[EMPTY_LIST] += len(column.array) - column.array.null_count - nonempty
     found.entries += len(entries.missing)
-    found.entries_missing += int(gone.sum())
-    found.some_missing += int((gone > 0).sum())
-    found.counts[ALL_ENTRIES] += int(((gone > 0) & (gone == entries.lengths)).sum())
+    if entries.missing.any():
+        gone = entries.gone
+        found.entries_missing += int(gone.sum())
+        found.some_missing += int(np.count_nonzero(gone))
+        found.counts[ALL_ENTRIES] += int(((gone > 0) & (gone == entries.lengths)).sum())
 
 
-def _entries(columns: Mapping[str, Any], name: str, rows: int) -> Entries:
-    return entries_of(columns[name]) if name in columns else _nothing(rows)
+def _entries(columns: Mapping[str, Column], name: str, rows: int) -> Entries:
+    return columns[name].entries if name in columns else _nothing(rows)
 
 
 def _nothing(rows: int) -> Entries:
     return Entries(values=[], lengths=np.zeros(rows, dtype=np.int64), missing=np.zeros(0, dtype=np.bool_))
 
 
-def entries_of(array: Any) -> Entries:
-    """Return the entries of a column."""
+def entries_of(array: Any, missing: Mask | None = None) -> Entries:
+    """Return the entries of a column; `missing` says which scalars are, where that is known."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -184,12 +228,17 @@ def entries_of(array: Any) -> Entries:
     if not _is_usual(array.type):
         lists = list(map(as_list, array.to_pylist()))
         flat = [value for values in lists for value in values]
-        missing = np.fromiter(map(is_missing, flat), dtype=np.bool_, count=len(flat))
-        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        return Entries(values=flat, lengths=lengths, missing=missing)
-    there = ~_missing(array)
+        gone = np.fromiter(map(is_missing, flat), dtype=np.bool_, count=len(flat))
+        return Entries(values=flat, lengths=np.array(list(map(len, lists)), dtype=np.int64), missing=gone)
+    there = ~(_missing(array) if missing is None else missing)
     values = array if there.all() else array.filter(pa.array(there))
     return Entries(values=values, lengths=there.astype(np.int64), missing=np.zeros(len(values), dtype=np.bool_))
+
+
+def _nulls(array: Any) -> Mask:
+    if not array.null_count:
+        return np.zeros(len(array), dtype=np.bool_)
+    return np.asarray(array.is_null()).astype(np.bool_)
 
 
 def _missing(array: Any) -> Mask:
@@ -197,13 +246,12 @@ def _missing(array: Any) -> Mask:
     import pyarrow.compute as pc
     from pyarrow import types
 
-    null = np.asarray(array.is_null()) if array.null_count else np.zeros(len(array), dtype=np.bool_)
     if is_text(array.type):
         empty, na = missing_texts(array)
-        return null | empty | na
+        return _nulls(array) | empty | na
     if types.is_floating(array.type):
         return np.asarray(pc.is_null(array, nan_is_null=True)).astype(np.bool_)
-    return null.astype(np.bool_)
+    return _nulls(array)
 
 
 def missing_texts(array: Any) -> tuple[Mask, Mask]:
@@ -212,33 +260,36 @@ def missing_texts(array: Any) -> tuple[Mask, Mask]:
     The first bytes tell for all but a few, which are looked at in Python.
     """
     offsets, data = spans_of(array)
-    begins, sizes = offsets[:-1], np.diff(offsets)
-    there = np.asarray(array.is_valid()) if array.null_count else np.ones(len(array), dtype=np.bool_)
-    empty = (sizes == 0) & there
+    begins = offsets[:-1]
+    empty = begins == offsets[1:]
     na = np.zeros(len(array), dtype=np.bool_)
-    filled = np.flatnonzero((sizes > 0) & there)
-    leads = data[begins[filled]]
-    unclear = _BLANK[leads]
-    maybe = np.flatnonzero(leads == _N)
-    maybe = maybe[sizes[filled[maybe]] > 1]
-    maybe = maybe[data[begins[filled[maybe]] + 1] == _A]
-    exactly = sizes[filled[maybe]] == 2
-    na[filled[maybe[exactly]]] = True
-    longer = maybe[~exactly]
-    unclear[longer[_BLANK[data[begins[filled[longer]] + 2]]]] = True
-    for place in filled[unclear].tolist():
-        text = array[place].as_py().strip()
-        empty[place], na[place] = not text, text in MISSING and bool(text)
+    if len(data):
+        # What an empty text begins with is of another.
+        known = np.flatnonzero(_KINDS.take(data.take(begins, mode="clip")))
+        known = known[~empty[known]]
+        begin, size = begins[known], offsets[1:][known] - begins[known]
+        second, third = (data.take(begin + ahead, mode="clip") for ahead in (1, 2))
+        could = (data[begin] == _N) & (size > 1) & (second == _A)
+        na[known[could & (size == 2)]] = True
+        unclear = np.where(could, (size > 2) & (_KINDS[third] == _BLANK), _KINDS[data[begin]] == _BLANK)
+        for place in known[unclear].tolist():
+            text = str(array[place]).strip()
+            empty[place], na[place] = not text, text in MISSING and bool(text)
+    if array.null_count:
+        valid = np.asarray(array.is_valid())
+        empty, na = empty & valid, na & valid
     return empty, na
 
 
-def _blank_table() -> Mask:
-    table = np.zeros(256, dtype=np.bool_)
-    table[list(BLANKS)] = True
+def _kinds() -> npt.NDArray[np.uint8]:
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(BLANKS)] = _BLANK
+    table[_N] = _N
     return table
 
 
-_BLANK = _blank_table()
+#: By its first byte, whether a text may be a missing one.
+_KINDS = _kinds()
 
 
 def spans_of(array: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:

@@ -133,9 +133,9 @@ class Tally:
         self.hashes["rows"].extend(map(hash, hashable))
         if self.roles.answers is not None:
             self.measure("answers", Counter(counts_of(self._column(columns, self.roles.answers, len(rows)))))
-        query = self.add_queries(
-            {name: self._column(columns, name, len(rows)) for name in self.roles.of_queries}, len(rows)
-        )
+        given = {name: self._column(columns, name, len(rows)) for name in self.roles.of_queries}
+        asked, seen = (self._column(columns, name, len(rows)) for name in (self.roles.question, self.roles.image))
+        query = self.add_queries(given, there(asked), there(seen))
         if self.roles.candidates is not None:
             self._add_passages(columns, len(rows), query)
 
@@ -146,11 +146,15 @@ class Tally:
             return [None] * rows
         return [None if value is _ABSENT else value for value in values] if _ABSENT in values else values
 
-    def add_queries(self, columns: Mapping[str, Column], rows: int) -> list[bool]:
-        """Count ids, questions and images, None where a row has none, and return which rows have question and image."""
-        roles, nothing = self.roles, [None] * rows
+    def add_queries(self, columns: Mapping[str, Column], asked: list[bool], seen: list[bool]) -> list[bool]:
+        """Count ids, questions and images, and return which rows have question and image.
+
+        Args:
+            columns: values of each of these fields that has a role; None where a row has none.
+            asked, seen: which rows have a question and an image.
+        """
+        roles, nothing = self.roles, [None] * len(asked)
         questions, images = (columns[name] if name is not None else nothing for name in (roles.question, roles.image))
-        asked, seen = there(questions), there(images)
         if roles.id is not None:
             ids = columns[roles.id]
             named = ids if complete(ids) else [str(value) for value in ids if not is_missing(value)]
@@ -166,7 +170,7 @@ class Tally:
             )
             self.hashes["questions"].extend(map(hash, pairs))
         if roles.question is not None:
-            self._add_words(texts if all(asked) else [text for text in texts if text is not None], rows)
+            self._add_words(texts if all(asked) else [text for text in texts if text is not None], len(asked))
         query = list(map(and_, asked, seen))
         self.sides["question"] += sum(asked)
         self.sides["image"] += sum(seen)
