@@ -10,8 +10,10 @@ import torch
 
 from ablab.contract.failure import EXIT_DONE
 from ablab.contract.order import Input, Order, Resources
+from ablab.contract.outlets import Ask
 from ablab.contract.registry import find_task
 from ablab.store.layout import RunFolder
+from ablab.tasks.vision_language import outlets
 from ablab.training.checkpoint import load_model as load_checkpoint
 from ablab.training.inherit import adapted, training_parts
 from ablab.training.retention import find
@@ -180,3 +182,13 @@ def test_a_question_is_answered_as_generation_answers_it(bench, finetuned, tmp_p
         ids = torch.cat([ids, best[None]])
     made = ids[len(encoder.prompt("What is it?", images=1)) :].tolist()
     assert answer == encoder.decode(made)
+
+
+@pytest.mark.parametrize(("question", "language"), [("What is it?", "en"), ("이것은 무엇입니까?", "ko")])
+def test_the_language_of_a_question_is_seen_in_its_letters(monkeypatch, question, language):
+    asked = []
+    monkeypatch.setattr(
+        outlets, "Answerer", lambda code, model, request: lambda questions: [asked.append(questions[0].language) or "x"]
+    )
+    outlets.ask(None, None, Ask(question=question))
+    assert asked == [language]
