@@ -74,20 +74,20 @@ def _blockwise(x: Tensor, weight: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
-def _linear(bias: Tensor | None, rows: Tensor, weight: Tensor, out: Tensor) -> None:
+def _linear(bias: Tensor | None, rows: Tensor, weight: Tensor, *, alpha: float, beta: float, out: Tensor) -> None:
+    """Write alpha rows weight^T + beta bias."""
     if bias is None:
-        torch.mm(rows, weight.T, out=out)
+        out.addmm_(rows, weight.T, alpha=alpha, beta=0)
     else:
-        torch.addmm(bias, rows, weight.T, out=out)
-
-
-def _activate(z: Tensor, out: Tensor) -> None:
-    torch.mul(z, _QUICK, out=out)
-    out.sigmoid_().mul_(z)
+        torch.addmm(bias, rows, weight.T, alpha=alpha, beta=beta, out=out)
 
 
 class _Layer(torch.autograd.Function):
-    """Both products and the activation, a block of rows at a time."""
+    """Both products and the activation, a block of rows at a time.
+
+    z sigmoid(c z) is silu(c z) / c: the first product gives u = c z, the second divides by c, and both factors are
+    those that a product takes along. The derivative of silu(c z) / c at z is that of silu at u.
+    """
 
     @staticmethod
     def forward(
@@ -100,10 +100,10 @@ class _Layer(torch.autograd.Function):
         out = rows.new_empty((len(rows), second.size(0)))
         for low in range(0, len(rows), step):
             part = rows[low : low + step]
-            z = wide[low : low + step] if keep else wide[: len(part)]
-            _linear(first_bias, part, first, z)
-            _activate(z, y[: len(part)])
-            _linear(second_bias, y[: len(part)], second, out[low : low + step])
+            u = wide[low : low + step] if keep else wide[: len(part)]
+            _linear(first_bias, part, first, alpha=_QUICK, beta=_QUICK, out=u)
+            torch.ops.aten.silu.out(u, out=y[: len(part)])
+            _linear(second_bias, y[: len(part)], second, alpha=1 / _QUICK, beta=1, out=out[low : low + step])
         if keep:
             ctx.save_for_backward(rows, wide, first, second)
         return out.view(*x.shape[:-1], -1)
@@ -118,23 +118,21 @@ class _Layer(torch.autograd.Function):
         of_bias = first.new_zeros(first.size(0)) if wants_first_bias else None
         of_second = torch.zeros_like(second) if wants_second else None
         step = max(1, BLOCK // first.size(0))
-        blocks = rows.new_empty((2, min(step, len(rows)), first.size(0)))
+        blocks, ones = rows.new_empty((2, min(step, len(rows)), first.size(0))), rows.new_ones(min(step, len(rows)))
         for low in range(0, len(rows), step):
             span = slice(low, low + step)
-            g, z = above[span], wide[span]
+            g, u = above[span], wide[span]
             y, back = blocks[:, : len(g)]
             if of_second is not None:
-                _activate(z, y)
-                of_second.addmm_(g.T, y)
+                torch.ops.aten.silu.out(u, out=y)
+                of_second.addmm_(g.T, y, alpha=1 / _QUICK)
             torch.mm(g, second, out=back)
-            # z sigmoid(c z) is silu(c z) / c, so its derivative is that of silu at c z.
-            torch.mul(z, _QUICK, out=y)
-            torch.ops.aten.silu_backward.grad_input(back, y, grad_input=back)
+            torch.ops.aten.silu_backward.grad_input(back, u, grad_input=back)
             if of_x is not None:
                 torch.mm(back, first, out=of_x[span])
             if of_first is not None:
                 of_first.addmm_(back.T, rows[span])
             if of_bias is not None:
-                of_bias += back.sum(0)
+                of_bias.addmv_(back.T, ones[: len(g)])
         of_x = None if of_x is None else of_x.view(*gradients[0].shape[:-1], -1)
         return of_x, of_first, of_bias, of_second, above.sum(0) if wants_second_bias else None
