@@ -24,8 +24,6 @@ _MOST = 1 << 30
 #: Bytes from which the types of fields are learnt.
 _FEW = 1 << 16
 _BRACE = (ord("{"), ord("}"))
-#: Something other than the end of a row after an object: "}null" makes a row of its own.
-_NULL_ROW = re.compile(rb"\}[ \t\r]*null")
 #: A letter, digit or underscore written as an escape, by which a field's name could be written otherwise.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -181,10 +179,11 @@ class Parser:
 
 
 def _objects(block: Block) -> list[bytes] | None:
-    """Return the lines that are not blank; None where one does not begin and end like an object, or may hold two rows.
+    """Return the lines that are not blank; None where one does not begin and end like an object.
 
     Where all do, a line's end is the end of a row: within an object or list "}" and "{" do not follow each other, and a
-    text does not run over lines.
+    text does not run over lines. So each line has a row at least, and one that has two makes one row too many. (Of a
+    null that is no row's, pyarrow makes a row; where it comes first of all, it crashes.)
     """
     import numpy as np
 
@@ -204,8 +203,6 @@ def _objects(block: Block) -> list[bytes] | None:
         # What comes first in pyarrow's eyes must be an object.
         if not all(line.startswith(b"{") and line.endswith(b"}") for line in stripped):
             return None
-    if data.count(b"}") != len(lines) and _NULL_ROW.search(data):
-        return None
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ablab.data.tables.columns import entries_of, is_list, is_text, plain, spans_of
+from ablab.data.tables.columns import entries_of, is_list, is_text, objects_of, plain, spans_of
 
 Hashes = npt.NDArray[np.uint64]
 #: What sets kinds of values apart; a null is 0.
@@ -39,8 +39,8 @@ def _values(array: Any) -> Hashes:
     if is_list(array.type):
         found = _lists(array)
     elif is_text(array.type):
-        offsets, data = spans_of(array)
-        found = mixed(_texts(data, offsets[:-1], offsets[1:]) ^ _TEXT)
+        hashes = np.fromiter(map(hash, objects_of(array)), dtype=np.int64, count=len(array))
+        found = mixed(hashes.view(np.uint64) ^ _TEXT)
     else:
         found = _scalars(array)
     return _without_nulls(found, array)
@@ -50,9 +50,9 @@ def _without_nulls(found: Hashes, array: Any) -> Hashes:
     return np.where(np.asarray(array.is_valid()), found, np.uint64(0)) if array.null_count else found
 
 
-def _texts(data: npt.NDArray[np.uint8], begins: Any, ends: Any) -> Hashes:
+def _hashes(data: npt.NDArray[np.uint8], begins: Any, ends: Any) -> Hashes:
     """Return the hashes of parts of bytes."""
-    # Only views of bytes can be hashed.
+    # Views of bytes are hashed without a copy, those of other memory are not hashed at all.
     memory = memoryview(data.tobytes())
     spans = map(slice, begins.tolist(), ends.tolist())
     hashes = np.fromiter((hash(memory[span]) for span in spans), dtype=np.int64, count=len(begins))
@@ -68,7 +68,7 @@ def _lists(array: Any) -> Hashes:
     begins, lengths = entries.begins, entries.lengths
     if is_text(entries.values.type):
         offsets, data = spans_of(entries.values)
-        whole = _texts(data, offsets[begins], offsets[begins + lengths])
+        whole = _hashes(data, offsets[begins], offsets[begins + lengths])
         each = _without_nulls(mixed(np.diff(offsets).astype(np.uint64) ^ _TEXT), entries.values)
     else:
         whole, each = np.zeros(len(lengths), dtype=np.uint64), _values(entries.values)
