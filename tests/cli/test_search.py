@@ -137,6 +137,9 @@ def test_the_command_prints_passages_with_scores(lab, picture, monkeypatch):
     ("arguments", "message"),
     [
         (("index-index0",), "nothing to search for"),
+        (("index-index0", " "), "nothing to search for"),
+        (("index-index0", "x", "--devices", "first"), "expected GPU indices such as 0,1, or cpu"),
+        (("index-index0", "x", "--devices", "99"), "--devices 99: no such GPU"),
         (("index-index0", "x", "--image", "none.png"), "none.png: no such image file"),
         (("index-index0", "x", "--split", "train"), "indexed the pool of test"),
         (("index-index0", "x", "--split", "dev"), "expected train, val or test"),

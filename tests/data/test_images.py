@@ -65,8 +65,9 @@ def test_missing_and_broken_pictures_are_named(folder: Path, archive: Path) -> N
     for source in (ImageSource(folder), ImageSource(archive)):
         with pytest.raises(DataError, match=r"no\.png"):
             source.open("no.png")
-        with pytest.raises(DataError, match=r"broken\.jpg.*cannot be decoded"):
+        with pytest.raises(DataError, match=r"broken\.jpg.*cannot be decoded") as caught:
             source.open("broken.jpg")
+        assert "BytesIO" not in str(caught.value)
     with pytest.raises(DataError, match="no such folder"):
         ImageSource(folder / "nowhere")
     with pytest.raises(DataError, match="not an uncompressed tar"):

@@ -41,6 +41,7 @@ def search(
 
     RUN is a run of a train stage, whose pool is encoded first, or of an index stage, whose vectors are there.
     """
+    text = (text or "").strip() or None
     if text is None and image is None:
         raise ConfigError('nothing to search for; give a text, --image FILE, or both: ablab search RUN "what is this?"')
     if image is not None and not image.is_file():

@@ -139,7 +139,7 @@ def decode(data: bytes, *, name: str) -> Image:
     Raises:
         DataError: they cannot be decoded; the message has `name`.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -151,6 +151,9 @@ def decode(data: bytes, *, name: str) -> Image:
                 white = Image.new("RGBA", rgba.size, "white")
                 return Image.alpha_composite(white, rgba).convert("RGB")
             return turned if turned.mode == "RGB" else turned.convert("RGB")
+    except UnidentifiedImageError as error:
+        message = f"{name}: the image cannot be decoded (of no format that is known); get it again"
+        raise DataError(message, file=name) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: the image cannot be decoded ({error}); get it again", file=name) from error
 

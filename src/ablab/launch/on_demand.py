@@ -19,6 +19,7 @@ from typing import Any
 from ablab.contract.failure import AblabError, ConfigError, DataError
 from ablab.contract.order import Input, Order, Resources
 from ablab.contract.result import Result
+from ablab.launch.devices import Nvml, choose_gpus
 from ablab.launch.endings import read_ending
 from ablab.launch.executors.base import Exit, Handle, Program
 from ablab.launch.executors.local import LocalExecutor
@@ -70,8 +71,11 @@ def on_demand(
         beside: where the worker's folder is made, for results too large to be copied; None is the system's place.
 
     Raises:
+        ConfigError: there is no such GPU.
         ConfigError, DataError, AblabError: what went wrong in the worker, in its words.
     """
+    if devices:
+        choose_gpus(Nvml().gpus(), tuple(devices))
     resources = Resources(threads=threads or cores(), devices=tuple(devices))
     folder = Path(tempfile.mkdtemp(prefix=".ablab-" if beside else "ablab-", dir=beside)) / f"{kind}-on-demand"
     order = Order(
