@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablab.contract.failure import AblabError
-from ablab.contract.tables import Fields
+from ablab.contract.tables import SIDES, Balance, Fields
 from ablab.data.tables import blocks as blocks_module
 from ablab.data.tables.blocks import Parser, blocks_of
+from ablab.data.tables.choose import balance, filter_rows
 from ablab.data.tables.columns import BLANKS, missing_texts
 from ablab.data.tables.describe import as_json, roles_of
 from ablab.data.tables.parts import parts_of, rows_of
@@ -300,3 +301,36 @@ def test_parquet_with_bytes_that_are_no_text_is_damaged(tmp_path):
     roles = find_roles(Fields(), ["question"], file="x")
     with pytest.raises(AblabError, match=r"damaged parquet.*utf-8"):
         counted_by_columns(path, roles, None)
+
+
+def outcome(work, output):
+    """What a choice returns and writes, or what it complains of."""
+    try:
+        found = work()
+    except AblabError as error:
+        return str(error)
+    return found, output.read_bytes()
+
+
+@given(
+    files(),
+    st.lists(st.sampled_from(SIDES), min_size=1, max_size=4, unique=True),
+    st.lists(st.sampled_from(["candidates", "question-word", "image", *NINE]), min_size=1, max_size=3, unique=True),
+)
+@settings(max_examples=100, deadline=None)
+def test_choices_by_columns_are_those_by_rows(tmp_path_factory, content, require, strata):
+    path = tmp_path_factory.getbasetemp() / "choices.jsonl"
+    path.write_bytes(content)
+    output = path.with_name("chosen.jsonl")
+    wanted = Balance(files=(str(path),), strata=tuple(strata), per_stratum=1)
+    found = []
+    for parse in (Parser.parse, lambda parser, block: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Parser, "parse", parse)
+            found.append(
+                [
+                    outcome(lambda: filter_rows([path], output, require=require), output),
+                    outcome(lambda: balance(wanted, output), output),
+                ]
+            )
+    assert found[0] == found[1]

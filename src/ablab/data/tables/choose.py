@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,9 @@ from ablab.contract.seeds import stream_seed
 from ablab.contract.tables import SIDES, Balance, Fields, Side
 from ablab.data.documents import nearest_fields
 from ablab.data.m2kr import is_missing
+from ablab.data.tables.blocks import Parsed, Parser, blocks_of
 from ablab.data.tables.describe import roles_of
-from ablab.data.tables.parts import Part, map_parts, parts_of, rows_of
+from ablab.data.tables.parts import Part, map_parts, parts_of, rows_of, rows_of_lines
 from ablab.data.tables.roles import BUCKETS, Roles, as_list, bucket_of, count_of, question_word
 
 #: Files that subsets can be written to.
@@ -112,7 +113,7 @@ def filter_rows(
         kept=whole["kept"],
         candidates=whole["candidates"],
         candidates_kept=whole["candidates kept"],
-        lacking={name.removeprefix(_LACKING): count for name, count in whole.items() if name.startswith(_LACKING)},
+        lacking={name: count for name in (*require, _no_candidate(require)) if (count := whole[_LACKING + name])},
     )
 
 
@@ -133,22 +134,70 @@ def _filter_part(part: Part, task: tuple[tuple[Side, ...], Roles, Pool | None, s
     require, roles, pool, name = task
     counts: Counter[str] = Counter()
     with Path(name).open("wb") as out:
-        for row, line in rows_of(part):
-            counts["rows"] += 1
-            counts["candidates"] += count_of(row.get(roles.candidates)) if roles.candidates else 0
-            lacks: str | None = next((side for side in require if _query_lacks(row, side, roles)), None)
-            kept = None if lacks else _candidates(row, require, roles, pool)
-            if lacks is None and kept is not None and not kept.any():
-                lacks = " and ".join(side for side in require if side.startswith("passage"))
-            if lacks is not None:
-                counts[_LACKING + lacks] += 1
-                continue
-            counts["kept"] += 1
-            counts["candidates kept"] += int(kept.sum()) if kept is not None else 0
-            if kept is None or kept.all():
-                out.write(_line(row, line))
+        if part.parquet or pool is not None:
+            return _filter_rows(rows_of(part), require, roles, pool, out)
+        parser = Parser()
+        for block in blocks_of(part):
+            parsed = parser.parse(block)
+            if parsed is None:
+                rows = rows_of_lines(part, block.lines, number=block.number)
+                counts += _filter_rows(rows, require, roles, pool, out)
             else:
-                out.write(_line(_without(row, kept, roles), b""))
+                counts += _filter_block(parsed, require, roles, out)
+    return counts
+
+
+def _filter_block(parsed: Parsed, require: Sequence[Side], roles: Roles, out: BinaryIO) -> Counter[str]:
+    """Write the lines of a block that are kept, by its columns; only those that change are parsed."""
+    import orjson
+
+    from ablab.data.tables.chosen import select
+
+    found = select(parsed, require, roles)
+    stays = found.lacks < 0
+    counts = Counter({"rows": len(stays), "kept": int(stays.sum()), "candidates": int(found.candidates.sum())})
+    for place, lacking in enumerate((*require, _no_candidate(require))):
+        counts[_LACKING + lacking] += int((found.lacks == place).sum())
+    kept = found.candidates if found.kept is None else found.kept
+    counts["candidates kept"] = 0 if found.kept is None else int(kept[stays].sum())
+    lines = parsed.lines
+    whole = (kept == found.candidates).tolist()
+    out.writelines(
+        _line({}, lines[row]) if whole[row] else _line(_without(orjson.loads(lines[row]), found.mask(row), roles), b"")
+        for row in np.flatnonzero(stays).tolist()
+    )
+    return counts
+
+
+def _no_candidate(require: Sequence[Side]) -> str:
+    """Return what a row lacks none of whose candidates has what is required."""
+    return " and ".join(side for side in require if side.startswith("passage"))
+
+
+def _filter_rows(
+    rows: Iterable[tuple[dict[str, Any], bytes]],
+    require: Sequence[Side],
+    roles: Roles,
+    pool: Pool | None,
+    out: BinaryIO,
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for row, line in rows:
+        counts["rows"] += 1
+        counts["candidates"] += count_of(row.get(roles.candidates)) if roles.candidates else 0
+        lacks: str | None = next((side for side in require if _query_lacks(row, side, roles)), None)
+        kept = None if lacks else _candidates(row, require, roles, pool)
+        if lacks is None and kept is not None and not kept.any():
+            lacks = _no_candidate(require)
+        if lacks is not None:
+            counts[_LACKING + lacks] += 1
+            continue
+        counts["kept"] += 1
+        counts["candidates kept"] += int(kept.sum()) if kept is not None else 0
+        if kept is None or kept.all():
+            out.write(_line(row, line))
+        else:
+            out.write(_line(_without(row, kept, roles), b""))
     return counts
 
 
@@ -271,8 +320,25 @@ def _in_order(label: str) -> list[tuple[int, str]]:
 def _strata_part(part: Part, task: tuple[tuple[str, ...], Roles]) -> tuple[list[str], npt.NDArray[np.int32]]:
     """Return the labels of a part's strata and the number of each row's."""
     names: dict[str, int] = {}
-    numbers = array("i", (names.setdefault(stratum_of(row, *task), len(names)) for row, _ in rows_of(part)))
+    numbers = array("i", (names.setdefault(label, len(names)) for label in _labels(part, *task)))
     return list(names), np.frombuffer(numbers, dtype=np.int32).copy() if numbers else np.zeros(0, dtype=np.int32)
+
+
+def _labels(part: Part, keys: Sequence[str], roles: Roles) -> Iterator[str]:
+    """Yield the stratum of every row of a part."""
+    from ablab.data.tables.chosen import strata
+
+    if part.parquet:
+        yield from (stratum_of(row, keys, roles) for row, _ in rows_of(part))
+        return
+    parser = Parser(exact=keys)
+    for block in blocks_of(part):
+        parsed = parser.parse(block)
+        if parsed is not None:
+            yield from strata(parsed, keys, roles)
+        else:
+            rows = rows_of_lines(part, block.lines, number=block.number)
+            yield from (stratum_of(row, keys, roles) for row, _ in rows)
 
 
 def _quotas(parameters: Balance, counts: npt.NDArray[np.int64], *, file: str) -> npt.NDArray[np.int64]:
@@ -322,9 +388,10 @@ def _draw(strata: npt.NDArray[np.int32], quotas: npt.NDArray[np.int64], *, seed:
 def _pick_part(part: Part, task: tuple[npt.NDArray[np.bool_], str]) -> None:
     chosen, name = task
     with Path(name).open("wb") as out:
-        for (row, line), taken in zip(rows_of(part), chosen.tolist(), strict=True):
-            if taken:
-                out.write(_line(row, line))
+        # Lines have been parsed before, when their strata were seen.
+        lines = ((line for line in block.lines if line.strip()) for block in blocks_of(part))
+        rows = rows_of(part) if part.parquet else (({}, line) for block in lines for line in block)
+        out.writelines(_line(*row) for row, taken in zip(rows, chosen.tolist(), strict=True) if taken)
 
 
 def _line(row: Mapping[str, Any], line: bytes) -> bytes:

@@ -53,7 +53,7 @@ class Entries:
         """How many entries of each row are missing."""
         if not self.missing.any():
             return np.zeros(len(self.lengths), dtype=np.int64)
-        return _sums(self.missing, self.begins, self.lengths)
+        return sums(self.missing, self.begins, self.lengths)
 
     def any(self) -> Mask:
         """Return which rows have an entry that is not missing."""
@@ -115,6 +115,11 @@ class Column:
         return found
 
 
+def columns_of(table: Any, absent: Mapping[str, int]) -> dict[str, Column]:
+    """Return the columns of a table by name; `absent` as `add_table` takes it."""
+    return {name: Column(table.column(i), absent.get(name, 0)) for i, name in enumerate(table.column_names)}
+
+
 def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int]) -> None:
     """Count a table into a tally: everything but its rows' number, size and hashes.
 
@@ -125,11 +130,11 @@ def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int])
         absent: rows that do not have a field, of those in which it is null.
     """
     roles = tally.roles
-    columns = {name: Column(table.column(i), absent.get(name, 0)) for i, name in enumerate(table.column_names)}
+    columns = columns_of(table, absent)
     for name, column in columns.items():
         tally.fields.setdefault(name, FieldTally()).merge(field_of(column))
     if roles.answers is not None:
-        tally.measure("answers", counted(_entries(columns, roles.answers, rows).lengths))
+        tally.measure("answers", counted(entries_in(columns, roles.answers, rows).lengths))
     asked = [columns.get(name) if name is not None else None for name in (roles.question, roles.image)]
     values = {name: objects_of(columns[name].array) if name in columns else [None] * rows for name in roles.of_queries}
     there = [column.there() if column is not None else [False] * rows for column in asked]
@@ -141,11 +146,10 @@ def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int])
 def _add_passages(tally: Tally, columns: Mapping[str, Column], query: Mask) -> None:
     roles, rows = tally.roles, len(query)
     names = (roles.passage_ids, roles.passage_texts, roles.passage_images)
-    known = {name: _entries(columns, name, rows) for name in names if name is not None}
-    tally.candidates.update(counted(known[roles.candidates or ""].lengths))
+    ids, texts, images = (entries_in(columns, name, rows) for name in names)
+    tally.candidates.update(counted(entries_in(columns, roles.candidates, rows).lengths))
     if roles.passage_ids is not None:
-        tally.hashes["passages"].extend(map(hash, known[roles.passage_ids].named()))
-    texts, images = (known[name] if name is not None else _nothing(rows) for name in names[1:])
+        tally.hashes["passages"].extend(map(hash, ids.named()))
     tally.measure("passage, characters", counted(texts.characters()))
     both = any_both(texts, images)
     tally.sides["a passage with text"] += int(texts.any().sum())
@@ -164,7 +168,7 @@ def any_both(texts: Entries, images: Entries) -> Mask:
         shared = np.minimum(texts.lengths, images.lengths)
         places = np.arange(int(shared.sum())) - np.repeat(np.cumsum(shared) - shared, shared)
         first, second = (one.missing[np.repeat(one.begins, shared) + places] for one in (texts, images))
-    return _sums(first | second, np.cumsum(shared) - shared, shared) < shared
+    return sums(first | second, np.cumsum(shared) - shared, shared) < shared
 
 
 def field_of(column: Column) -> FieldTally:
@@ -208,11 +212,10 @@ def _add_lists(found: FieldTally, column: Column) -> None:
         found.counts[ALL_ENTRIES] += int(((gone > 0) & (gone == entries.lengths)).sum())
 
 
-def _entries(columns: Mapping[str, Column], name: str, rows: int) -> Entries:
-    return columns[name].entries if name in columns else _nothing(rows)
-
-
-def _nothing(rows: int) -> Entries:
+def entries_in(columns: Mapping[str, Column], name: str | None, rows: int) -> Entries:
+    """Return the entries of a field, none where no row has it."""
+    if name is not None and name in columns:
+        return columns[name].entries
     return Entries(values=[], lengths=np.zeros(rows, dtype=np.int64), missing=np.zeros(0, dtype=np.bool_))
 
 
@@ -325,8 +328,8 @@ def counted(lengths: Counts) -> Counter[int]:
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-def _sums(mask: Mask, begins: Counts, lengths: Counts) -> Counts:
-    """Return how many are true in each row."""
+def sums(mask: Mask, begins: Counts, lengths: Counts) -> Counts:
+    """Return how many entries of a mask are true in each row."""
     before = np.zeros(len(mask) + 1, dtype=np.int64)
     np.cumsum(mask, out=before[1:])
     return np.asarray(before[begins + lengths] - before[begins])
