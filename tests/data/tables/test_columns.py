@@ -17,12 +17,12 @@ from ablab.contract.tables import SIDES, Balance, Fields
 from ablab.data.tables import blocks as blocks_module
 from ablab.data.tables.blocks import Parser, blocks_of
 from ablab.data.tables.choose import balance, filter_rows
-from ablab.data.tables.columns import BLANKS, missing_texts
 from ablab.data.tables.describe import as_json, roles_of
 from ablab.data.tables.parts import parts_of, rows_of
 from ablab.data.tables.roles import find_roles
 from ablab.data.tables.scan import tally_part, told_apart
 from ablab.data.tables.tally import merged, tally_rows
+from ablab.data.tables.values import BLANKS, missing_texts
 
 NINE = (
     "answer", "data_id", "dataset_id", "image_path", "instruction", "passage_id", "passage_image_path", "passage_text",

@@ -7,8 +7,6 @@ rows. JSONL lines that do not change are copied as they are.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,12 +24,10 @@ from ablab.data.documents import nearest_fields
 from ablab.data.m2kr import is_missing
 from ablab.data.tables.blocks import Parsed, Parser, blocks_of
 from ablab.data.tables.describe import roles_of
+from ablab.data.tables.output import Output, line_of
 from ablab.data.tables.parts import Part, map_parts, parts_of, rows_of, rows_of_lines
 from ablab.data.tables.roles import BUCKETS, Roles, as_list, bucket_of, count_of, question_word
 
-#: Files that subsets can be written to.
-OUTPUTS = (".jsonl", ".parquet")
-_ROWS = 4096
 #: What rows that are left out are counted by.
 _LACKING = "lacking "
 Done = Callable[[int], None]
@@ -98,7 +94,7 @@ def filter_rows(
     pool = Pool.read(passages) if passages else None
     _can_require(require, roles, pool)
     counts: list[Counter[str]] = []
-    with _Output(output) as target:
+    with Output(output) as target:
         names = [target.part(i) for i in range(len(parts))]
         tasks = [(tuple(require), roles, pool, name) for name in names]
         # A pool is looked up by hashes of this process.
@@ -162,10 +158,10 @@ def _filter_block(parsed: Parsed, require: Sequence[Side], roles: Roles, out: Bi
     counts["candidates kept"] = 0 if found.kept is None else int(kept[stays].sum())
     lines = parsed.lines
     whole = (kept == found.candidates).tolist()
-    out.writelines(
-        _line({}, lines[row]) if whole[row] else _line(_without(orjson.loads(lines[row]), found.mask(row), roles), b"")
-        for row in np.flatnonzero(stays).tolist()
-    )
+    for row in np.flatnonzero(stays).tolist():
+        line = lines[row]
+        changed = {} if whole[row] else _without(orjson.loads(line), found.mask(row), roles)
+        out.write(line_of(changed, line if whole[row] else b""))
     return counts
 
 
@@ -195,9 +191,9 @@ def _filter_rows(
         counts["kept"] += 1
         counts["candidates kept"] += int(kept.sum()) if kept is not None else 0
         if kept is None or kept.all():
-            out.write(_line(row, line))
+            out.write(line_of(row, line))
         else:
-            out.write(_line(_without(row, kept, roles), b""))
+            out.write(line_of(_without(row, kept, roles), b""))
     return counts
 
 
@@ -272,7 +268,7 @@ def balance(
     counts = np.bincount(strata, minlength=len(names))
     quotas = _quotas(parameters, counts, file=parts[0].path)
     chosen = _draw(strata, quotas, seed=parameters.seed)
-    with _Output(output) as target:
+    with Output(output) as target:
         begins = np.cumsum([0, *map(len, by_part)])
         picks = [chosen[begins[i] : begins[i + 1]] for i in range(len(parts))]
         tasks = [(picks[i], target.part(i)) for i in range(len(parts))]
@@ -391,83 +387,4 @@ def _pick_part(part: Part, task: tuple[npt.NDArray[np.bool_], str]) -> None:
         # Lines have been parsed before, when their strata were seen.
         lines = ((line for line in block.lines if line.strip()) for block in blocks_of(part))
         rows = rows_of(part) if part.parquet else (({}, line) for block in lines for line in block)
-        out.writelines(_line(*row) for row, taken in zip(rows, chosen.tolist(), strict=True) if taken)
-
-
-def _line(row: Mapping[str, Any], line: bytes) -> bytes:
-    """Return a row as a line of JSONL: as it was where it is known."""
-    if line:
-        return line if line.endswith(b"\n") else line + b"\n"
-    import orjson
-
-    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY, default=str)
-
-
-class _Output:
-    """Parts of an output beside it, joined at the end of a `with` that ends well; JSONL or parquet by its suffix."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        if self.path.suffix not in OUTPUTS:
-            raise ConfigError(f"{self.path}: rows are written as {' or '.join(OUTPUTS)}; name such a file")
-
-    def __enter__(self) -> _Output:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".tmp-rows-"))
-        return self
-
-    def part(self, number: int) -> str:
-        """Return the file of a part."""
-        return str(self._folder / f"{number:06d}.jsonl")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._join()
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _join(self) -> None:
-        files = sorted(self._folder.glob("*.jsonl"))
-        whole = self._folder / "whole"
-        if self.path.suffix == ".parquet":
-            _write_parquet(files, whole)
-        else:
-            with whole.open("wb") as out:
-                for file in files:
-                    with file.open("rb") as part:
-                        shutil.copyfileobj(part, out, 1 << 20)
-                    file.unlink()
-        whole.replace(self.path)
-
-
-def _write_parquet(files: Sequence[Path], target: Path) -> None:
-    """Write JSONL rows as parquet; the types of the columns are those that hold all rows.
-
-    Raises:
-        DataError: a field is a list in some rows and a scalar in others.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = (pa.Table.from_pylist(rows) for rows in _batches(files))
-    try:
-        schema = pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
-        with pq.ParquetWriter(target, schema) as writer:
-            for rows in _batches(files):
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"the rows do not fit one parquet table ({reason}); write them as .jsonl") from error
-
-
-def _batches(files: Iterable[Path]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for file in files:
-        for row, _ in rows_of(Part(path=str(file))):
-            batch.append(row)
-            if len(batch) == _ROWS:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+        out.writelines(line_of(*row) for row, taken in zip(rows, chosen.tolist(), strict=True) if taken)

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ablab.contract.tables import Side
 from ablab.data.tables.blocks import Parsed
-from ablab.data.tables.columns import Column, Entries, columns_of, counted, entries_in, is_text, objects_of, sums
+from ablab.data.tables.columns import Column, columns_of, counted, entries_in
 from ablab.data.tables.roles import Roles, bucket_of, question_word
-
-Counts = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from ablab.data.tables.values import Counts, Entries, Mask, is_text, objects_of, sums
 
 
 @dataclass(frozen=True, kw_only=True)

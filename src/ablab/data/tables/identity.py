@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ablab.data.tables.columns import entries_of, is_list, is_text, objects_of, plain, spans_of
+from ablab.data.tables.values import entries_of, is_list, is_text, objects_of, plain, spans_of
 
 Hashes = npt.NDArray[np.uint64]
 #: What sets kinds of values apart; a null is 0.
