@@ -23,6 +23,8 @@ from ablab.contract.experts import ExpertSettings
 from ablab.contract.failure import ConfigError, DataError
 from ablab.models import experts as subject
 from ablab.models.experts import add_experts, auxiliary_losses, expert_layers, fill_expert, set_languages
+from ablab.models.source import mark_overwritten, set_source
+from ablab.training.weights import load_weights, save_weights
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
 
@@ -297,6 +299,36 @@ def test_saved_is_loaded(tmp_path: Path, adapters: int | None) -> None:
         file.unlink()
     with pytest.raises(DataError, match="weights are missing"):
         load_model(str(tmp_path / "model"), kind="causal")
+
+
+@pytest.mark.parametrize("adapters", [None, 3], ids=["whole", "low-rank"])
+@torch.no_grad()
+def test_a_checkpoint_holds_what_is_no_longer_the_source_s(tmp_path: Path, adapters: int | None) -> None:
+    """Frozen layers of a model that went on from another stage are not those it was built with."""
+
+    def built() -> Any:
+        model = llama()
+        set_source(model, "the hub")
+        return model
+
+    model, tuned = built(), random_like(llama())
+    model.load_state_dict(tuned)
+    mark_overwritten(model, tuned)
+    add_experts(model, settings(adapters=adapters), seed=1)
+    fill_expert(model, "ko", random_like(llama(), seed=8))
+    model.requires_grad_(False)
+    save_weights(tmp_path / "model.safetensors", model)
+    again = built()
+    add_experts(again, settings(adapters=adapters), seed=1)
+    load_weights(tmp_path / "model.safetensors", again)
+    for one in (model, again):
+        set_languages(one, LANGUAGES)
+    assert torch.equal(again(TOKENS).logits, model(TOKENS).logits)
+
+
+def random_like(model: Any, *, seed: int = 7) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(value.shape, generator=generator) * 0.2 for name, value in model.state_dict().items()}
 
 
 def test_layers_that_are_not_there() -> None:

@@ -21,6 +21,7 @@ from ablab.contract.seeds import stream_seed
 from ablab.models.layers import is_linear, layers_of
 from ablab.models.low_rank import factor
 from ablab.models.mixture import ExpertFeedForward, LowRankExpert, Route, is_turned, key_of, matrices
+from ablab.models.source import mark_moved, mark_overwritten
 
 #: Entry of the configuration under which the settings are kept.
 ENTRY = "ablab_experts"
@@ -57,6 +58,9 @@ def add_experts(model: Any, settings: ExpertSettings, *, seed: int = 0, part: st
         layer = getattr(layers[index], name)
         mixture = ExpertFeedForward(layer, width=width, settings=settings, route=route, generator=generator)
         setattr(layers[index], name, mixture.train(layer.training))
+        place = f"{path}.{index}.{name}"
+        inside = [f"{place}.experts.{i}" for i in range(len(settings.experts))] if mixture.layer is None else []
+        mark_moved(model, place, inside or [f"{place}.layer"])
     setattr(model.config, ENTRY, settings.model_dump(mode="json"))
     return route
 
@@ -191,7 +195,9 @@ def fill_expert(model: nn.Module, expert: str, weights: Mapping[str, Tensor]) ->
         names = layer.settings.experts
         if expert not in names:
             raise ConfigError(f"there is no expert {expert!r}; there are {', '.join(names)}")
-        target = layer.experts[names.index(expert)]
+        place = names.index(expert)
+        target = layer.experts[place]
+        mark_overwritten(model, (f"{name}.experts.{place}.{own}" for own in target.state_dict()))
         if layer.layer is None:
             for own, parameter in target.state_dict().items():
                 parameter.copy_(_weight(weights, f"{name}.{own}", parameter))

@@ -61,3 +61,13 @@ def mark_overwritten(model: nn.Module, names: Iterable[str]) -> None:
     wanted = list(names)
     for prefix, source in sources(model):
         source.overwritten |= {plain_name(name.removeprefix(prefix)) for name in wanted if name.startswith(prefix)}
+
+
+def mark_moved(model: nn.Module, before: str, after: Iterable[str]) -> None:
+    """Note that the tensors below a name stand below others now: what was overwritten is so there too."""
+    places = list(after)
+    for prefix, source in sources(model):
+        old = [name for name in source.overwritten if f"{prefix}{name}".startswith(f"{before}.")]
+        for name in old:
+            rest = f"{prefix}{name}".removeprefix(f"{before}.")
+            source.overwritten |= {f"{place}.{rest}".removeprefix(prefix) for place in places}
