@@ -59,6 +59,30 @@ def test_one_tower_is_taken_out_of_a_two_tower_checkpoint(saved, build):
         torch.testing.assert_close(text(ids).last_hidden_state, whole.text_model(ids).last_hidden_state)
 
 
+@pytest.mark.parametrize("name", ["siglip", "chinese_clip", "align"])
+def test_towers_without_a_general_name_are_built_and_taken_out(name: str, tmp_path):
+    """transformers builds the text of SigLIP only by its own class; Chinese-CLIP's looks for other names of weights."""
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**tower, "max_position_embeddings": 16, "vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2}
+    vision = {**tower, "image_size": 32, "patch_size": 8}
+    if name == "align":
+        vision = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.2}
+    config = {"model_type": name, "text_config": text, "vision_config": vision}
+    whole = load_model(ModelReference(config=config), seed=3)
+    whole.save_pretrained(tmp_path)
+    reference = ModelReference(config=config)
+    for kind, part in (("text", whole.text_model), ("vision", whole.vision_model)):
+        taken, drawn = load_model(str(tmp_path), kind=kind), load_model(reference, kind=kind)
+        shapes = {entry.shape for entry in drawn.state_dict().values()}
+        assert type(taken) is type(drawn) and shapes == {entry.shape for entry in taken.state_dict().values()}
+        given = {"pixel_values": torch.randn(2, 3, 32, 32)}
+        if kind == "text":
+            given = {"input_ids": torch.randint(3, 99, (2, 5))}
+        with torch.no_grad():
+            torch.testing.assert_close(taken(**given)[0], part(**given)[0])
+        assert not taken.training
+
+
 def test_a_checkpoint_without_some_weights_is_an_error_not_a_partly_random_model(saved, tmp_path):
     from safetensors.torch import load_file, save_file
 

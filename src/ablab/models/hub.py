@@ -24,6 +24,7 @@ from ablab.models.experts import restore_experts
 from ablab.models.internvl import is_internvl, load_connector, load_decoder, load_tower
 from ablab.models.minicpm import is_minicpm, minicpm_config
 from ablab.models.source import set_source
+from ablab.models.two_towers import TOWERS, taken_out, tower_class
 from ablab.models.vision.rotary2d import restore_rotary_2d
 from ablab.store.hub import lock_name
 
@@ -267,12 +268,12 @@ def _random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, f"initialisation/{role}"))
         try:
-            model = _auto(kind).from_config(made, **options)
+            model = _from_config(made, kind, options)
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"{config['model_type']} cannot be built as a {kind} model: {_first_line(error)}"
             ) from error
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _config_of(config: Mapping[str, Any]) -> PreTrainedConfig:
@@ -309,16 +310,18 @@ def _stored(
             part: PreTrainedModel = _PARTS[kind](folder, dtype=options["dtype"])
             return part
         shared = {"revision": place.revision, "trust_remote_code": trusted}
-        made = _section(_config_at(place, trusted=trusted), kind)
+        whole = _config_at(place, trusted=trusted)
+        made = _section(whole, kind)
         for entry, value in (config or {}).items():
             setattr(made, entry, value)
         if getattr(made, EXPERTS, None) is not None:
-            built: PreTrainedModel = _auto(kind).from_config(made, **options)
+            built = _from_config(made, kind, options)
             restore_experts(built, _snapshot(place))
             return built
-        model, report = _auto(kind).from_pretrained(
-            place.name, config=made, output_loading_info=True, **shared, **options
-        )
+        shared |= {"output_loading_info": True, **options}
+        model, report = (tower_class(made) or _auto(kind)).from_pretrained(place.name, config=made, **shared)
+        if report["missing_keys"] and made is not whole and kind in TOWERS:
+            model, report = taken_out(place.name, kind, whole, shared)
     wrong = [*report["missing_keys"], *(str(name) for name, *_ in report["mismatched_keys"])]
     if wrong:
         raise DataError(
@@ -356,6 +359,14 @@ def _auto(kind: Kind) -> Any:
     import transformers
 
     return getattr(transformers, _CLASSES.get(kind, "AutoModel"))
+
+
+def _from_config(config: PreTrainedConfig, kind: Kind, options: Mapping[str, Any]) -> PreTrainedModel:
+    tower = tower_class(config)
+    model: PreTrainedModel = (
+        _auto(kind).from_config(config, **options) if tower is None else tower._from_config(config, **options)
+    )
+    return model
 
 
 def _section(config: PreTrainedConfig, kind: Kind) -> PreTrainedConfig:

@@ -18,7 +18,7 @@ from ablab.tasks.retrieval.config import SPEC, Pretrain, RetrievalTrain
 from ablab.tasks.retrieval.pretraining import TowerPretraining
 from ablab.tasks.retrieval.sections import Loss, Model, Taps, Towers
 from ablab.tasks.retrieval.task import Retrieval
-from ablab.tasks.retrieval.texts import OpenClipTexts
+from ablab.tasks.retrieval.texts import OpenClipTexts, TowerTexts
 from ablab.testing import check_task
 from ablab.training.loop import prepare_model
 
@@ -252,3 +252,21 @@ def test_texts_of_open_clip_have_the_length_that_is_asked_for() -> None:
     assert texts.lengths(["a bb ccc dddd"]) == [6]
     with pytest.raises(ConfigError, match="takes at most 77 tokens"):
         OpenClipTexts(Tokenizer(), limit=100)
+
+
+def test_padding_of_a_tokenizer_that_tells_no_mask_does_not_count() -> None:
+    class Tokenizer:
+        model_max_length = 8
+
+        def __len__(self) -> int:
+            return 10
+
+        def __call__(self, texts: list[str], *, return_attention_mask: bool | None = None, **_: object) -> dict:
+            rows = [[len(word) for word in text.split()] for text in texts]
+            width = max(map(len, rows))
+            made = {"input_ids": torch.tensor([row + [9] * (width - len(row)) for row in rows])}
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+            return made | ({"attention_mask": mask} if return_attention_mask else {})
+
+    ids, mask = TowerTexts(Tokenizer(), limit=8)(["a bb", "a"])
+    assert ids.tolist() == [[1, 2], [1, 9]] and mask.tolist() == [[True, True], [True, False]]

@@ -74,7 +74,7 @@ class Builder:
         probes = ({"ids": ids, "mask": torch.ones_like(ids).bool()}, {"pixels": torch.zeros(1, 3, side, side).byte()})
         try:
             return TappedTower(words, probe=probes[0]), TappedTower(looks, probe=probes[1])
-        except (ValueError, RuntimeError, IndexError) as error:
+        except (ValueError, RuntimeError, IndexError, TypeError, KeyError) as error:
             raise ConfigError(
                 f"the towers do not take {towers.tokens} tokens, or images of {side} x {side} pixels (towers.tokens, "
                 f"data.image_size): {str(error).splitlines()[0]}"

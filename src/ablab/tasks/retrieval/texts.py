@@ -66,11 +66,16 @@ class TowerTexts:
 
     def __call__(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Return ids and mask (see `Texts`)."""
+        # Some tokenizers (SigLIP's) tell no mask unless asked: padding would count, and a text depend on its batch.
         made = self._tokenizer(
-            [text or "" for text in texts], padding=True, truncation=True, max_length=self.limit, return_tensors="pt"
+            [text or "" for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.limit,
+            return_tensors="pt",
+            return_attention_mask=True,
         )
-        mask = made["attention_mask"].bool() if "attention_mask" in made else torch.ones_like(made["input_ids"]).bool()
-        return made["input_ids"], mask
+        return made["input_ids"], made["attention_mask"].bool()
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, those that are added included."""
