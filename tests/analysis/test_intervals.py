@@ -75,6 +75,13 @@ def test_equal_values_have_no_spread_in_spite_of_rounding() -> None:
     assert Sample(values=(0.1 + 0.2, 0.3, 0.3)).sd == 0
 
 
+def test_values_that_cancel_have_a_mean_of_zero_in_spite_of_rounding() -> None:
+    pairs = [(0.3, 0.1), (0.1, 0.2), (0.2, 0.3)]
+    differences = tuple(a - b for a, b in pairs)
+    assert math.fsum(differences) != 0 and Sample(values=differences).mean == 0
+    assert Sample(values=(1e-30, 2e-30)).mean == pytest.approx(1.5e-30), "small is not rounding"
+
+
 def test_log_ratios_refuse_what_has_no_logarithm() -> None:
     assert log_ratios([(2.0, 4.0)]) == pytest.approx((math.log(2),))
     with pytest.raises(ValueError, match="positive"):

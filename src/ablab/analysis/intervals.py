@@ -56,8 +56,9 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Arithmetic mean."""
-        return math.fsum(self.values) / self.n
+        """Arithmetic mean; 0 where nothing but rounding is left of values that cancel."""
+        mean = math.fsum(self.values) / self.n
+        return 0.0 if abs(mean) <= SAME * max(map(abs, self.values)) else mean
 
     @property
     def sd(self) -> float | None:
