@@ -76,7 +76,7 @@ def test_equal_values_have_no_spread_in_spite_of_rounding() -> None:
 
 
 def test_values_that_cancel_have_a_mean_of_zero_in_spite_of_rounding() -> None:
-    pairs = [(0.3, 0.1), (0.1, 0.2), (0.2, 0.3)]
+    pairs = [(0.119, 0.106), (0.106, 0.267), (0.267, 0.187), (0.187, 0.119)]
     differences = tuple(a - b for a, b in pairs)
     assert math.fsum(differences) != 0 and Sample(values=differences).mean == 0
     assert Sample(values=(1e-30, 2e-30)).mean == pytest.approx(1.5e-30), "small is not rounding"

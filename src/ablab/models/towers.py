@@ -103,6 +103,12 @@ def open_clip_library() -> Any:
         return importlib.import_module("open_clip")
     except ImportError as error:
         raise ConfigError("towers.open_clip needs the package open_clip: pip install 'ablab[open-clip]'") from error
+    except (RuntimeError, OSError) as error:
+        # A torchvision of another torch ends so.
+        raise ConfigError(
+            f"towers.open_clip: the package open_clip cannot be imported ({str(error).splitlines()[0]}); install the "
+            "torchvision that belongs to the torch here"
+        ) from error
 
 
 class OpenClipText(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ablab.data.tables.tally import ALL_ENTRIES, EMPTY_LIST, EMPTY_TEXT, NA, NULL, FieldTally, Tally
+from ablab.data.tables.tally import ALL_ENTRIES, EMPTY_LIST, EMPTY_TEXT, NA, NULL, FieldTally, Tally, there
 from ablab.data.tables.values import (
     Counts,
     Entries,
@@ -21,6 +21,7 @@ from ablab.data.tables.values import (
     entries_of,
     is_list,
     is_text,
+    is_usual,
     missing_of,
     missing_texts,
     nulls_of,
@@ -64,6 +65,8 @@ class Column:
 
     def there(self) -> list[bool]:
         """Return which values are not missing; a list is there when any of its entries is."""
+        if not is_list(self.array.type) and not is_usual(self.array.type):
+            return there(self.array.to_pylist())
         found: list[bool] = (self.entries.any() if is_list(self.array.type) else ~self.missing).tolist()
         return found
 
@@ -90,8 +93,8 @@ def add_table(tally: Tally, table: Any, *, rows: int, absent: Mapping[str, int])
         tally.measure("answers", counted(entries_in(columns, roles.answers, rows).lengths))
     asked = [columns.get(name) if name is not None else None for name in (roles.question, roles.image)]
     values = {name: objects_of(columns[name].array) if name in columns else [None] * rows for name in roles.of_queries}
-    there = [column.there() if column is not None else [False] * rows for column in asked]
-    query = tally.add_queries(values, *there)
+    given = (column.there() if column is not None else [False] * rows for column in asked)
+    query = tally.add_queries(values, *given)
     if roles.candidates is not None:
         _add_passages(tally, columns, np.array(query, dtype=np.bool_))
 

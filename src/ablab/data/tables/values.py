@@ -84,7 +84,7 @@ def entries_of(array: Any, missing: Mask | None = None) -> Entries:
         lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
         values = plain(array.flatten())
         return Entries(values=values, lengths=lengths, missing=missing_of(values))
-    if not _is_usual(array.type):
+    if not is_usual(array.type):
         lists = list(map(as_list, array.to_pylist()))
         flat = [value for values in lists for value in values]
         gone = np.fromiter(map(is_missing, flat), dtype=np.bool_, count=len(flat))
@@ -208,7 +208,7 @@ def is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _is_usual(kind: Any) -> bool:
+def is_usual(kind: Any) -> bool:
     """Whether the values of a type are read without making Python objects of them."""
     from pyarrow import types
 
