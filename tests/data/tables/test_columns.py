@@ -87,7 +87,7 @@ def same(one, other):
 
 
 @given(files(), st.integers(1, 900), st.sampled_from([1, 200, 1 << 20]))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_columns_say_what_rows_say(tmp_path_factory, content, size, block):
     path = tmp_path_factory.getbasetemp() / "columns.jsonl"
     path.write_bytes(content)
@@ -159,7 +159,7 @@ def tables(draw):
 
 
 @given(tables(), st.integers(1, 4))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_columns_of_parquet_say_what_rows_say(tmp_path_factory, made, group):
     paths = [tmp_path_factory.getbasetemp() / f"columns-{number}.parquet" for number in range(2)]
     for path, table in zip(paths, made, strict=True):
