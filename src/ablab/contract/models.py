@@ -93,6 +93,13 @@ class DroppingSettings(Strict):
     block: int = setting(2, "Side of the blocks that go together; 2 where pixels are shuffled later.", ge=1)
     warmup: int = setting(2000, "Steps over which the rates grow from 0 while training.", ge=0, unit="steps")
 
+    @model_validator(mode="after")
+    def _rates_are_shares(self) -> DroppingSettings:
+        wrong = [rate for rate in self.rates if not 0 <= rate < 1]
+        if wrong:
+            raise ValueError(f"rates lie in [0, 1); found {wrong[0]}")
+        return self
+
 
 class PyramidSettings(Strict):
     """Scales made of several layers of the tower."""

@@ -139,6 +139,7 @@ FINDINGS: Mapping[str, str] = {
     "evaluation-images-in-training": mark("evaluation images in training"),
     "evaluation-questions-in-training": mark("evaluation questions in training"),
     "expert-layer-beyond-model": mark("experts in a layer the model does not have"),
+    "experts-differ": mark("other experts than were trained"),
     "frozen-random-part": mark("a random part that never trains"),
     "judge-missing": mark("judged benchmarks without a judge"),
     "labels-all-masked": mark("samples without supervised tokens"),

@@ -15,13 +15,24 @@ from ablab.data.templates import TEMPLATES as KNOWN
 from ablab.study.loading import load, load_text
 from ablab.study.problems import StudyError
 from ablab.tasks.vision_language.config import SPEC, Evaluate, Phase
-from ablab.tasks.vision_language.sections import GENERATED_SETS, TEMPLATES, Data, Generated, Template
+from ablab.tasks.vision_language.sections import (
+    CONNECTORS,
+    GENERATED_SETS,
+    TEMPLATES,
+    Connector,
+    Data,
+    Generated,
+    Model,
+    Template,
+)
 
 STUDY = Path(__file__).parents[3] / "studies" / "tinyllava.yaml"
 
 
 def test_names_that_stand_in_two_places_agree() -> None:
-    assert GENERATED_SETS == SETS
+    from ablab.models.connectors import _BUILT_IN
+
+    assert GENERATED_SETS == SETS and set(CONNECTORS) == set(_BUILT_IN)
     assert {*TEMPLATES} - {"auto"} == set(KNOWN) and get_args(Template) == TEMPLATES
     assert set(Sizes.__dataclass_fields__) == set(Generated.model_fields) - {"seed"}
 
@@ -43,12 +54,25 @@ def test_importing_it_loads_nothing_heavy() -> None:
         (lambda: Data(generated={}, validation="vall"), "'vall' is no set"),
         (lambda: Phase(mixture={"a": 1}, steps=1, parts={"towr": {"mode": "frozen"}}), "did you mean tower"),
         (lambda: Phase(mixture={"a": 0}, steps=1), "must be above 0"),
+        (lambda: Connector(name="c_abstracter"), "did you mean c_abstractor"),
+        (lambda: Connector(name="mlpx_gelu"), "unknown connector"),
+        (lambda: Connector(name="c_abstractor", queries=15), "near are 9 and 16"),
+        (lambda: Model(llm="a/b", tower="c/d", connector={"name": "pyramid_c_abstractor"}), "give model.pyramid"),
+        (
+            lambda: Model(llm="a/b", tower="c/d", pyramid={"dropping": {"rates": (0.5, 0.3, 1.5)}}),
+            r"rates lie in \[0, 1\); found 1.5",
+        ),
         (lambda: Evaluate(benchmarks={"gqqa": {"questions": "a.json"}}), "unknown benchmark 'gqqa'"),
     ],
 )
 def test_mistakes_are_named(make: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         make()
+
+
+@pytest.mark.parametrize("name", [*CONNECTORS, "mlp3x_gelu", "mine.py:Bridge"])
+def test_every_connector_may_be_named(name: str) -> None:
+    assert Connector(name=name).name == name
 
 
 def test_null_takes_a_set_away() -> None:

@@ -16,6 +16,7 @@ from ablab.lab import load as open_lab
 from ablab.plan.planning import make_plan
 from ablab.study.differences import differences
 from ablab.study.loading import load
+from ablab.study.problems import StudyError
 from ablab.study.schema import Study
 from ablab.tasks.vision_language.audits import DERIVED
 from ablab.tasks.vision_language.config import Phase
@@ -186,6 +187,24 @@ def test_experts_are_held_against_the_decoder_that_a_stage_builds() -> None:
     assert found() == []
     wrong = found("experiments.F4.pipeline.test.model.experts.layers=[1, 4]")
     assert wrong and all("has experts in layer 4, and its decoder has 4 layers" in each.message for each in wrong)
+
+
+def test_stages_that_disagree_about_experts_are_named_before_they_run() -> None:
+    def found(*overrides: str) -> list[Any]:
+        loaded = load(STUDY, profile="laptop", overrides=overrides)
+        return [each for each in audit(loaded) if each.id == "experts-differ"]
+
+    assert found() == []
+    assert found("experiments.D4.pipeline.test.model.experts.balance=0.5") == []
+    forgotten, other = found("experiments.F4.pipeline.test.model.experts=null")
+    assert forgotten.severity == "error" and (forgotten.subjects, other.subjects) == (("F4",), ("F4-equal",))
+    assert "test of F4 builds a model without experts, and mole trained experts ko, en, shared" in forgotten.message
+    assert found("experiments.D4.pipeline.mole.model.experts.layers=[1, 2]")
+
+
+def test_an_expert_that_is_not_there_cannot_be_filled() -> None:
+    with pytest.raises(StudyError, match="no expert 'fr' to fill; there are ko, en, shared"):
+        load(STUDY, profile="laptop", overrides=["experiments.D4.pipeline.mole.take={experts.fr: tune-ko}"])
 
 
 def test_sound_comparisons_count_as_many_samples_in_every_arm() -> None:

@@ -1,4 +1,4 @@
-"""Language experts: layers that the model does not have, and auxiliary losses that train nothing."""
+"""Language experts: layers that a model does not have, auxiliary losses that train nothing, stages that disagree."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ablab.audit.view import AuditView, stage_place
 from ablab.contract.base import Strict
 from ablab.contract.experts import ExpertSettings
 from ablab.contract.finding import Finding
+from ablab.contract.kinds import trains
 from ablab.contract.models import ModelReference
 from ablab.study.schema import Experiment, Stage
 
@@ -21,11 +22,57 @@ def _experts(view: AuditView) -> Iterator[tuple[Experiment, Stage, ExpertSetting
     """Yield the last stage of each experiment whose sections or parameters hold experts, with what holds them."""
     for experiment in view.study.experiments.values():
         for stage in reversed(experiment.stages):
-            blocks = [stage.parameters, *stage.sections.values()]
-            holder = next((b for b in blocks if isinstance(getattr(b, "experts", None), ExpertSettings)), None)
-            if holder is not None:
-                yield experiment, stage, holder.experts, holder
+            holder = _holder(stage)
+            experts = getattr(holder, "experts", None)
+            if holder is not None and isinstance(experts, ExpertSettings):
+                yield experiment, stage, experts, holder
                 break
+
+
+def _holder(stage: Stage) -> Strict | None:
+    """Return the block of a stage that says which experts its model has, or that it has none."""
+    blocks = [block for block in (stage.parameters, *stage.sections.values()) if "experts" in type(block).model_fields]
+    return next((block for block in blocks if isinstance(dict(block)["experts"], ExpertSettings | None)), None)
+
+
+def differing(view: AuditView) -> Iterable[Finding]:
+    """Errors: a stage that reads a trained model and builds it with other experts than it was trained with."""
+    for experiment in view.study.experiments.values():
+        for stage in experiment.stages:
+            holder = _holder(stage)
+            if holder is None or trains(stage.spec) or stage.kind == "merge":
+                continue
+            for need in stage.needs:
+                owner = view.study.experiments.get(need.experiment or experiment.name)
+                source = None if owner is None else next((s for s in owner.stages if s.name == need.stage), None)
+                trained = None if source is None or not trains(source.spec) else _holder(source)
+                if trained is None or _built(trained) == _built(holder):
+                    continue
+                yield finding(
+                    view,
+                    "experts-differ",
+                    "error",
+                    stage_place(experiment, stage),
+                    f"{stage.name} of {experiment.name} builds {_told(holder)}, and {need.text} trained "
+                    f"{_told(trained)}: the weights would not fit",
+                    remedy=f"give {stage.name} the experts of {need.text}, by an anchor for example",
+                    evidence={stage.name: _built(holder), need.text: _built(trained)},
+                    subjects=(experiment.name,),
+                )
+
+
+def _built(holder: Strict) -> dict[str, object] | None:
+    """Return what of the experts makes a model's weights and what it computes."""
+    experts = getattr(holder, "experts", None)
+    return None if experts is None else experts.model_dump(exclude={"balance", "z", "train"})
+
+
+def _told(holder: Strict) -> str:
+    experts = getattr(holder, "experts", None)
+    if experts is None:
+        return "a model without experts"
+    kind = "" if experts.adapters is None else f", low-rank ({experts.adapters})"
+    return f"experts {', '.join(experts.experts)} in layers {_listed(experts)} ({experts.routing}{kind})"
 
 
 def layers_of(view: AuditView, experiment: Experiment, holder: Strict) -> int | None:
@@ -103,4 +150,4 @@ def idle_losses(view: AuditView) -> Iterable[Finding]:
             )
 
 
-CHECKS = (layer_beyond, idle_losses)
+CHECKS = (layer_beyond, idle_losses, differing)

@@ -220,7 +220,12 @@ def _check_mixture(sections: Sections, parameters: Any, needs: tuple[str, ...] |
     if isinstance(model, Model) and model.language_drop is not None and getattr(parameters, "packing", False):
         message = "model.language_drop ranks images by the instruction of a row, and packed rows hold several"
         found.append(Complaint(path="packing", message=message, suggestion="packing: false"))
+    experts = model.experts.experts if isinstance(model, Model) and model.experts is not None else ()
     for part, stage in getattr(parameters, "take", {}).items():
+        if part.startswith("experts.") and part.partition(".")[2] not in experts:
+            known = ", ".join(experts) or "none: model.experts makes them"
+            message = f"there is no expert {part.partition('.')[2]!r} to fill; there are {known}"
+            found.append(Complaint(path="take", message=message, suggestion=nearest(part.partition(".")[2], experts)))
         if needs is not None and stage.partition("@")[0] not in needs:
             message = (
                 f"{part} is to come from {stage}, which `needs` does not name (needs: {', '.join(needs) or 'none'})"

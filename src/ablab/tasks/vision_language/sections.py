@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -9,12 +11,19 @@ from pydantic import model_validator
 from ablab.contract.base import Strict, setting
 from ablab.contract.experts import ExpertSettings
 from ablab.contract.models import LanguageDropSettings, ModelReference, PyramidSettings
+from ablab.contract.registry import is_file_reference, nearest
 from ablab.data.rendering.settings import Rendered
 
 #: Names of the generated question set (`ablab.data.emoji_questions`), checked against it by a test.
 GENERATED_SETS = ("captions", "captions-share", "instruct", "instruct-share", "texts", "val")
 #: Parts of the model that `parts` may name.
 PARTS = ("llm", "tower", "connector")
+#: Connectors of `ablab.models.connectors`, checked against them by a test; mlpNx_gelu and file.py:Name stand beside.
+CONNECTORS = (
+    "c_abstractor", "identity", "linear", "moe_mlp", "pixel_shuffle", "pyramid_c_abstractor", "resampler",
+)  # fmt: skip
+_MLP = re.compile(r"mlp\d+x_gelu")
+_SQUARE = ("c_abstractor", "pyramid_c_abstractor")
 #: Chat templates of `ablab.data.templates`, checked against them by a test.
 TEMPLATES = (
     "auto", "llama", "vicuna", "phi", "stablelm", "qwen2", "qwen2-base", "gemma", "gemma-chat", "chatml", "plain",
@@ -57,6 +66,22 @@ class Connector(Strict):
     layers: int = setting(3, "Layers of the resampler; blocks of an abstractor before and after its pool.", ge=1)
     by: int = setting(2, "Side of the blocks of pixel_shuffle.", ge=1)
     heads: int = setting(8, "Attention heads of the resampler.", ge=1)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Connector:
+        if self.name not in CONNECTORS and not _MLP.fullmatch(self.name) and not is_file_reference(self.name):
+            near = nearest(self.name, (*CONNECTORS, "mlp2x_gelu"))
+            hint = f"; did you mean {near}?" if near else ""
+            raise ValueError(
+                f"unknown connector {self.name!r}{hint} Known: {', '.join(CONNECTORS)}, mlpNx_gelu, file.py:Name"
+            )
+        side = math.isqrt(self.queries)
+        if self.name in _SQUARE and side * side != self.queries:
+            raise ValueError(
+                f"{self.name} makes a square of tokens, and queries {self.queries} is none; near are {side * side} and "
+                f"{(side + 1) ** 2}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pretrained_fits(self) -> Connector:
@@ -102,6 +127,12 @@ class Model(Strict):
     sight: Literal["seen", "blind"] = setting(
         "seen", "blind shows a picture of one colour instead of every image: a control that must fail.", stages=_BUILDS
     )
+
+    @model_validator(mode="after")
+    def _scales_are_there(self) -> Model:
+        if self.connector.name == "pyramid_c_abstractor" and self.pyramid is None:
+            raise ValueError("the connector pyramid_c_abstractor takes the scales of a pyramid; give model.pyramid")
+        return self
 
 
 class DataSet(Strict):
