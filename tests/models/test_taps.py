@@ -112,3 +112,32 @@ def test_a_tower_of_open_clip_is_read_through_its_blocks() -> None:
 def test_a_module_without_layers_is_refused() -> None:
     with pytest.raises(ConfigError, match="no list of layers"):
         layer_list(nn.Linear(2, 2))
+
+
+class ResNet(nn.Module):
+    """Stages that are numbered, as torchvision and open_clip build them, each a list of blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.layer1 = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+        self.layer3 = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer3(self.layer2(self.layer1(self.stem(x))))
+        return self.head(x.mean((2, 3)))
+
+
+def test_numbered_stages_are_tapped() -> None:
+    model, pixels = ResNet(), torch.randn(2, 3, 16, 16)
+    tower = TappedTower(model, probe={"x": pixels[:1]})
+    assert tower.depth == 3 and tower.widths == (4, 8, 16) and tower.tokens == (64, 16, 4)
+    tower.tap((0, 1)).freeze_unread()
+    first, second = tower(x=pixels)
+    one = model.layer1(model.stem(pixels))
+    torch.testing.assert_close(first, one.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(second, model.layer2(one).flatten(2).transpose(1, 2))
+    frozen = {name.split(".")[0] for name, each in model.named_parameters() if not each.requires_grad}
+    assert frozen == {"layer3", "head"}, "what no tap reaches"

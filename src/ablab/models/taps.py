@@ -1,13 +1,15 @@
 """Towers whose inside is read: the token states after chosen layers of a transformer, or stages of a convolution.
 
-A tower is any module that holds its layers in one list (`encoder.layers`, `resblocks`, `stages`); what the layers at
-the taps return is caught by hooks, so no architecture needs code of its own. Layers behind the last tap are removed:
-nobody reads them. Loading towers is `ablab.models.towers`', fusing what they say `ablab.models.fusion`'s.
+A tower is any module that holds its layers in one list (`encoder.layers`, `resblocks`, `stages`) or numbers its stages
+(`layer1` to `layer4` of a ResNet); what the layers at the taps return is caught by hooks, so no architecture needs code
+of its own. Layers of a list behind the last tap are removed: nobody reads them. Loading towers is
+`ablab.models.towers`', fusing what they say `ablab.models.fusion`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -63,6 +65,27 @@ def tap_problem(tower: str, taps: Sequence[int], depth: int) -> str | None:
     return None
 
 
+def layer_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of a tower's layers: those of its list, else stages that are numbered from 1.
+
+    Raises:
+        ConfigError: it has neither.
+    """
+    stages = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "layer1"]
+    try:
+        path, layers = layer_list(model)
+    except ConfigError:
+        if not stages:
+            raise
+    else:
+        # The blocks of a stage are a list too, inside it.
+        if not any(path.startswith(f"{stage}.") for stage in stages):
+            return tuple(f"{path}.{index}" for index in range(len(layers)))
+    stem = min(stages, key=lambda name: name.count(".")).removesuffix("1")
+    known = {name for name, _ in model.named_modules()}
+    return tuple(takewhile(known.__contains__, (f"{stem}{number}" for number in count(1))))
+
+
 def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList | nn.Sequential]:
     """Return the name and the list of a tower's layers: the outermost of the known names, the longest of several.
 
@@ -97,8 +120,8 @@ class TappedTower(nn.Module):
         super().__init__()
         self.model, self._probe = model, probe
         self.keep_statistics = False
-        self._layers, layers = layer_list(model)
-        self.depth = len(layers)
+        self._layers = layer_names(model)
+        self.depth = len(self._layers)
         self.taps = tuple(range(self.depth))
         with torch.no_grad():
             was = model.training
@@ -110,9 +133,9 @@ class TappedTower(nn.Module):
 
     def tap(self, taps: Sequence[int]) -> TappedTower:
         """Read these layers from now on, and drop those behind the last of them."""
-        layers = self.model.get_submodule(self._layers)
-        assert isinstance(layers, nn.ModuleList | nn.Sequential)
-        del layers[taps[-1] + 1 :]
+        layers = self.model.get_submodule(self._layers[0].rpartition(".")[0])
+        if isinstance(layers, nn.ModuleList | nn.Sequential):
+            del layers[taps[-1] + 1 :]
         self.widths = tuple(self.widths[tap] for tap in taps)
         self.tokens = tuple(self.tokens[tap] for tap in taps)
         self.taps = tuple(taps)
@@ -148,10 +171,9 @@ class TappedTower(nn.Module):
 
     def forward(self, **inputs: Any) -> list[Tensor]:
         """Return the states after each tap, (B, T, C) each; feature maps (B, C, h, w) become tokens h x w."""
-        layers = self.model.get_submodule(self._layers)
-        assert isinstance(layers, nn.ModuleList | nn.Sequential)
         caught: dict[int, Tensor] = {}
-        hooks = [layers[tap].register_forward_hook(_catcher(caught, tap)) for tap in self.taps]
+        tapped = {tap: self.model.get_submodule(self._layers[tap]) for tap in self.taps}
+        hooks = [layer.register_forward_hook(_catcher(caught, tap)) for tap, layer in tapped.items()]
         try:
             self.model(**inputs)
         finally:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ablab.contract.failure import ConfigError
-from ablab.models.taps import layer_list
+from ablab.models.taps import layer_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Pair:
     @property
     def depths(self) -> tuple[int, int]:
         """Layers of the text and of the vision tower."""
-        return len(layer_list(self.text)[1]), len(layer_list(self.vision)[1])
+        return len(layer_names(self.text)), len(layer_names(self.vision))
 
 
 class TextInput(nn.Module):
@@ -91,10 +91,22 @@ def open_clip_pair(name: str, *, pretrained: str | None, seed: int) -> Pair:
         torch.manual_seed(seed)
         try:
             model = open_clip.create_model(name, pretrained=pretrained)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise ConfigError(f"towers.open_clip: {name} ({pretrained}): {str(error).splitlines()[0]}") from error
     text = model.text if hasattr(model, "text") else OpenClipText(model)
     return Pair(text=text, vision=model.visual, masked=False)
+
+
+def open_clip_tokenizer(name: str) -> Any:
+    """Return the tokenizer of a model of open_clip.
+
+    Raises:
+        ConfigError: open_clip is not installed, or the tokenizer cannot be had.
+    """
+    try:
+        return open_clip_library().get_tokenizer(name)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise ConfigError(f"towers.open_clip: {name} has no tokenizer here: {str(error).splitlines()[0]}") from error
 
 
 def open_clip_library() -> Any:

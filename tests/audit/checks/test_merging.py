@@ -13,6 +13,7 @@ from ablab.audit.view import Fact
 from ablab.contract.base import Strict
 from ablab.contract.experts import ExpertSettings
 from ablab.contract.models import ModelReference
+from ablab.contract.stages import TRAIN
 
 STUDY = """
 experiments:
@@ -81,7 +82,7 @@ def expert_findings(layers: tuple[int, ...], facts: dict[str, Any], **settings: 
         llm=ModelReference(config={"model_type": "llama", "num_hidden_layers": 4}),
         experts=ExpertSettings(layers=layers, **settings),
     )
-    stage = SimpleNamespace(name="train", parameters=section, sections={}, needs=())
+    stage = SimpleNamespace(name="train", kind="train", spec=TRAIN, parameters=section, sections={}, needs=())
     arm = SimpleNamespace(name="F4", stages=(stage,))
     view: Any = SimpleNamespace(
         study=SimpleNamespace(experiments={"F4": arm}),

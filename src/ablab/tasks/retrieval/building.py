@@ -18,7 +18,7 @@ from ablab.models.fusion import FusionShape
 from ablab.models.hub import load_model, load_tokenizer
 from ablab.models.retriever import Modalities, Retriever, Role, Temperature
 from ablab.models.taps import TappedTower, resolve_taps
-from ablab.models.towers import TextInput, VisionInput, open_clip_library, open_clip_pair
+from ablab.models.towers import TextInput, VisionInput, open_clip_pair, open_clip_tokenizer
 from ablab.tasks.retrieval.sections import Loss, Model, Towers
 from ablab.tasks.retrieval.texts import OpenClipTexts, Texts, TowerTexts, TrainedTexts
 
@@ -53,7 +53,7 @@ class Builder:
         if self.pairs.manifest["tokenizer"] != "towers":
             return TrainedTexts(self.pairs, limit=towers.tokens)
         if towers.open_clip is not None:
-            return OpenClipTexts(open_clip_library().get_tokenizer(towers.open_clip), limit=towers.tokens)
+            return OpenClipTexts(open_clip_tokenizer(towers.open_clip), limit=towers.tokens)
         reference = towers.pair or towers.text
         assert reference is not None
         if reference.config is not None:
