@@ -100,6 +100,7 @@ def test_damage_is_named_by_file_and_row(tmp_path: Path) -> None:
         "neither text nor image": FULL | {"question": None, "instruction": "NA", "image_path": ""},
         "no query of M2KR": {"text": "hello"},
         "expected a text": FULL | {"question": ["a"]},
+        "half a character": FULL | {"passage_text": ["a \ud83e", "b"]},
         r"a float \(inf\)": FULL | {"data_id": float("inf")},
         "expected an object": [1],
     }

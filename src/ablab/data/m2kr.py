@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ MISSING = frozenset({"", "NA"})
 #: Fields by which a parquet or JSONL row is known to be of the hub's form.
 _HUB_FIELDS = ("question_id", "pos_item_ids", "pos_item_contents", "img_path")
 _ROWS = 1024
+#: Half of a surrogate pair, which JSON can spell and no file in UTF-8 can hold.
+_LONE = re.compile("[\ud800-\udfff]")
 
 Row = tuple[int, Mapping[str, Any]]
 
@@ -228,6 +231,8 @@ def _text(value: Any, file: str, row: int, unit: str) -> str | None:
     if is_missing(value):
         return None
     if isinstance(value, str):
+        if not value.isascii() and _LONE.search(value):
+            corrupt(file, row, f"a text with half a character ({ascii(value)[:40]})", unit=unit)
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(int(value)) if value == int(value) else str(value)
