@@ -27,6 +27,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 BUCKETS: tuple[tuple[str, float], ...] = (
     ("0", 0), ("1", 1), ("2-3", 3), ("4-5", 5), ("6-10", 10), ("11+", float("inf")),
 )  # fmt: skip
+#: All of them hold "wh" or "how".
 _ENGLISH = "what|which|who|whom|whose|when|where|why|how"
 _KOREAN = {
     "무엇": "무엇", "뭐": "무엇", "뭘": "무엇", "무슨": "무슨", "어떤": "어떤", "어느": "어느", "누구": "누구",
@@ -108,6 +109,10 @@ def question_words(questions: Sequence[str], pieces: Sequence[Sequence[str]]) ->
 
 
 def _found_word(question: str) -> str:
+    if question.isascii():
+        lower = question.lower()
+        if "wh" not in lower and "how" not in lower:
+            return "other"
     found = _WORD.search(question)
     if found is None:
         return "other"
