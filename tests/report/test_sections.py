@@ -206,6 +206,16 @@ def test_curves_of_every_metric_lead_to_their_runs(view: View) -> None:
     assert loss.better == "lower" and "nats" in loss.y_label
 
 
+def test_phases_of_an_arm_are_no_seeds_of_it(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = curves._curves_of(view, "train/loss")
+    (_, record, curve) = next(each for each in whole if each[0] == "trained")
+    phases = [*whole, ("trained", replace(record, stage="pretrain", name="pretrain-1"), curve)]
+    monkeypatch.setattr(curves, "_curves_of", lambda view, metric: phases if metric == "train/loss" else [])
+    block = next(b for b in curves.section(view).blocks if isinstance(b, d.Curves))
+    assert [chart.metric for chart in block.charts] == ["train/loss (train)", "train/loss (pretrain)"]
+    assert [len(chart.lines) for chart in block.charts] == [len(whole), 1]
+
+
 def test_curves_that_do_not_fit_are_named(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves, "POINTS", 6 * 45)
     section = curves.section(view)

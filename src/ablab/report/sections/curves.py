@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ablab.report.view import View
     from ablab.study.schema import Comparison
 
+    _Found = tuple[str, RunRecord, Curve]
+
 #: Points of all curves of a report together, and of one curve at least and at most.
 POINTS, LEAST, MOST = 240_000, 40, 600
 _SPLITS = ("val", "validation", "test", "dev", "eval")
@@ -28,16 +30,15 @@ def section(view: View) -> Section:
     charts: list[Chart] = []
     room, left_out = POINTS, []
     for metric in _ordered(view):
-        found = _curves_of(view, metric)
-        if not found:
-            continue
-        each = min(MOST, room // len(found))
-        if each < LEAST:
-            left_out.append(metric)
-            continue
-        lines = tuple(_line(record, arm, curve, each) for arm, record, curve in found)
-        room -= sum(len(line.points) for line in lines)
-        charts.append(_chart(view, metric, lines))
+        for stage, found in _by_stage(_curves_of(view, metric)):
+            name = f"{metric} ({stage})" if stage else metric
+            each = min(MOST, room // len(found))
+            if each < LEAST:
+                left_out.append(name)
+                continue
+            lines = tuple(_line(record, arm, curve, each) for arm, record, curve in found)
+            room -= sum(len(line.points) for line in lines)
+            charts.append(_chart(view, metric, lines, name=name))
     if not charts:
         return Section(id="curves", title=t("Curves"), blocks=())
     blocks: list[Block] = [Curves(title=t("Curves"), charts=tuple(charts), columns=columns(view))]
@@ -81,7 +82,7 @@ def candidates(metric: str) -> list[str]:
     return list(dict.fromkeys([name, *(f"{other}/{rest}" for other in _SPLITS)]))
 
 
-def _curves_of(view: View, metric: str) -> list[tuple[str, RunRecord, Curve]]:
+def _curves_of(view: View, metric: str) -> list[_Found]:
     """Return (arm, run, curve) of every run that has more than one point; a shared run stands with its first arm."""
     found = []
     for record in view.results.runs.values():
@@ -92,21 +93,35 @@ def _curves_of(view: View, metric: str) -> list[tuple[str, RunRecord, Curve]]:
     return sorted(found, key=lambda each: order.get(each[0], len(order)))
 
 
+def _by_stage(found: list[_Found]) -> list[tuple[str, list[_Found]]]:
+    """Return the curves by stage, the stage of most curves first, where an arm has several: phases are no seeds.
+
+    Where each arm has one, they stand together, whatever their stages are called.
+    """
+    stages: dict[str, list[_Found]] = {}
+    for each in found:
+        stages.setdefault(each[1].stage, []).append(each)
+    several = len({(arm, record.stage) for arm, record, _ in found}) > len({arm for arm, _, _ in found})
+    if not several:
+        return [("", found)] if found else []
+    return sorted(stages.items(), key=lambda one: -len(one[1]))
+
+
 def _arms(view: View) -> list[str]:
     """Return arms in the order a reader wants to see them: those of the largest comparison first."""
     comparisons = sorted(view.study.comparisons, key=lambda item: len(item.arms), reverse=True)
     return list(dict.fromkeys([*(arm for item in comparisons for arm in item.arms), *view.study.experiments]))
 
 
-def _chart(view: View, metric: str, lines: tuple[Line, ...]) -> Chart:
+def _chart(view: View, metric: str, lines: tuple[Line, ...], *, name: str) -> Chart:
     t = view.t
     defined = view.study.task.metric(metric)
     known = any(name in metric for name in ("loss", "/")) or bool(defined.description)
     values = [y for line in lines for _, y in line.points if y is not None]
     wide = bool(values) and min(values) > 0 and max(values) > 30 * min(values)
     return Chart(
-        title=t("{metric} over steps", metric=metric),
-        metric=metric,
+        title=t("{metric} over steps", metric=name),
+        metric=name,
         lines=lines,
         x_label=t("step"),
         y_label=labelled(view.study, metric).rsplit(" ", 1)[0] if known else metric,
