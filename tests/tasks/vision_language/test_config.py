@@ -197,3 +197,19 @@ def test_every_arm_of_the_log_can_be_started_without_a_network(profile: str) -> 
 )  # fmt: skip
 def test_scores_of_ones_own_benchmarks_are_better_when_higher(name: str, direction: str) -> None:
     assert SPEC.metric(name).direction == direction
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("POPE/accuracy", "Mean accuracy of the three splits"),
+        ("POPE/f1", "Mean F1"),
+        ("POPE/random/f1", "F1 of the answer yes in one split"),
+        ("POPE/random/accuracy", "right answers in one split"),
+        ("MMBench-KO", "under every rotation"),
+        ("MMBench-KO/first", "first order of the options alone"),
+        ("MMBench-KO/logic", "under every rotation"),
+    ],
+)
+def test_a_part_of_a_benchmark_is_defined_as_what_it_is(metric: str, said: str) -> None:
+    assert said in SPEC.metric(metric).description

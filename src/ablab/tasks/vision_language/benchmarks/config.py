@@ -131,6 +131,17 @@ def yields(settings: Any) -> tuple[str, ...] | None:
 METRICS: tuple[Metric, ...] = (
     Metric(name="POPE/*/yes_ratio", direction="lower", description="Share of questions answered yes; half are right."),
     *(
+        Metric(name=name, direction="higher", unit="%" if name.startswith("MMBench") else "", description=text)
+        for name, text in (
+            ("POPE/f1", "Mean F1 of the answer yes over the three splits."),
+            ("POPE/*/f1", "F1 of the answer yes in one split."),
+            ("POPE/*/precision", "Of the answers yes in one split, the share that is right."),
+            ("POPE/*/recall", "Of the questions of one split whose answer is yes, the share answered so."),
+            ("POPE/*/accuracy", "Share of right answers in one split."),
+            ("MMBench-*/first", "Percentage right in the first order of the options alone."),
+        )
+    ),
+    *(
         Metric(name=name, direction="higher", unit="" if entry.title == "POPE" else "%", description=entry.metric)
         for entry in ENTRIES.values()
         for name in (entry.title, f"{entry.title}/*")
