@@ -181,3 +181,10 @@ def test_an_arm_whose_last_stage_counts_epochs_asked_for_them(bench: Callable) -
     made.finish("A", stage="pretrain", facts={"samples.train": 100, "samples.seen": 32000})
     made.finish("A", facts={"samples.train": 640, "samples.seen": 640})
     assert not made.findings("epochs-exceed-data")
+
+
+def test_a_batch_of_one_query_is_an_error(bench: Callable) -> None:
+    (found,) = bench(text(batch=1)).findings("one-pair-batch")
+    assert found.severity == "error" and found.subjects == ("A", "B") and "its loss is 0" in found.message
+    mined = bench(text(batch=1, train=", negatives: 2"))
+    assert not [each for each in mined.findings("one-pair-batch") if each.severity == "error"]

@@ -116,6 +116,9 @@ def test_facts_tell_scale_truncation_and_the_rest_of_an_epoch(make_task: Callabl
         facts = code.facts(model, data.batch(np.arange(8), seed=1, step=0))
     assert facts["epoch.rest"] == data.samples % 8 and facts["loss.chance"] == pytest.approx(np.log(8))
     assert facts["taps.text"] == [0, 1, 2] and facts["logits.scale"] > 0
+    alone = make_task(batch=1)
+    with torch.no_grad():
+        assert alone.facts(model, data.batch(np.arange(1), seed=1, step=0))["logits.scale"] == 0.0, "a number, not nan"
     lengths = np.array([len(row["text"].encode()) + 1 for row in code.pairs.queries("train")])
     assert facts["truncated.query.tokens"] == pytest.approx(np.maximum(lengths - 24, 0).sum() / lengths.sum(), abs=0.02)
 

@@ -246,10 +246,22 @@ def _repeated(view: AuditView, experiment: Experiment, stage: Stage, parameters:
 
 
 def one_pair_batch(view: AuditView) -> Iterable[Finding]:
-    """Notes and warnings: an epoch's rest of one query, whose loss alone is 0 and whose recall is 1."""
+    """Notes and warnings: an epoch's rest of one query, whose loss alone is 0 and whose recall is 1. Errors: batches
+    of one, without mined negatives, from which nothing can be learnt."""
     said: list[Said] = []
     for experiment in view.study.experiments.values():
         for stage, parameters in training(experiment):
+            if parameters.batch == 1 and not getattr(parameters, "negatives", 0):
+                said.append(
+                    Said(
+                        arm=experiment.name,
+                        where=f"{stage_place(experiment, stage)}.batch",
+                        severity="error",
+                        message="a batch of one query of {arms} has no other passage to be told from: its loss is 0 "
+                        "and its recall 1, whatever the model does",
+                        remedy="take a larger batch; chunk saves memory",
+                    )
+                )
             queries = fact_of(view, experiment, f"queries.{split_of(parameters)}")
             if queries is None or queries % parameters.batch != 1 or parameters.batch == 1:
                 continue

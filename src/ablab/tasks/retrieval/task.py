@@ -228,7 +228,7 @@ class Retrieval:
         assert isinstance(train, TrainPairs)
         size, rest = self._parameters.batch, train.samples % self._parameters.batch
         return {
-            "logits.scale": float(logits.float().std()),
+            "logits.scale": float(logits.float().std()) if logits.numel() > 1 else 0.0,
             "loss.chance": float(np.log(size)),
             "taps.text": list(model.text.taps),
             "taps.vision": list(model.vision.taps),
