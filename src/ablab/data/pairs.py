@@ -35,13 +35,16 @@ class Rows:
     """JSON objects in a file, by number.
 
     Args:
-        path: without suffix, as given to `write_rows`.
+        path: without suffix, as given to `write_rows`; None: there are no rows.
 
     Raises:
         DataError: the files are missing or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self._offsets, self._bytes = np.zeros(1, np.int64), np.zeros(0, np.uint8)
+        if path is None:
+            return
         self._path = Path(f"{os.fspath(path)}.jsonl")
         try:
             self._offsets = np.load(f"{os.fspath(path)}.offsets.npy")
@@ -142,8 +145,9 @@ class Pairs:
         return Rows(self.folder / "passages")
 
     def queries(self, split: str) -> Rows:
-        """Return the queries of a split."""
-        return Rows(self.folder / f"queries-{split}")
+        """Return the queries of a split; none where the data have no such split."""
+        there = f"queries.{split}" in self.manifest["facts"]
+        return Rows(self.folder / f"queries-{split}" if there else None)
 
     def pool(self, split: str) -> npt.NDArray[np.int64]:
         """Return the passages that are searched in a split, rising."""

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from ablab.contract.failure import ConfigError, DataError, StopRequested
+from ablab.contract.order import Input
 from ablab.data.images import Framing, ImageSource
 from ablab.data.m2kr import read_passages, read_queries
 from ablab.data.pairs import Pairs
+from ablab.tasks.retrieval.config import RetrievalTrain
 from ablab.tasks.retrieval.preparation import FOLDER, prepare
-from ablab.tasks.retrieval.sections import Data
+from ablab.tasks.retrieval.sections import Data, Loss, Model, Towers
+from ablab.tasks.retrieval.task import Retrieval
 
 
 def test_rows_are_those_of_the_files(pairs: Pairs, files: Path) -> None:
@@ -168,3 +171,17 @@ def test_images_that_are_not_kept_are_looked_for(tmp_path: Path, contexts, files
     source = rows_file(tmp_path / "t.jsonl", good, row(2, image_path="google/gone.png"), row(3, image_path="no.png"))
     with pytest.raises(DataError, match=r"google/gone\.png: no such image .* one of 2 missing of 3"):
         prepared(tmp_path / "b", contexts, queries={"train": (source,)}, **images)
+
+
+def test_data_may_have_no_validation_split(tmp_path: Path, contexts, towers: Towers, model: Model) -> None:
+    """Then nothing is validated, in training and in pretraining."""
+    source = rows_file(tmp_path / "t.jsonl", *(row(n, f"p{n}") for n in range(8)))
+    pairs = prepared(tmp_path, contexts, queries={"train": (source,)}, image_size=16)
+    given = Input(reference="prepare", stage="prepare", kind="prepare", key="1", path=str(tmp_path / "run"))
+    parameters = RetrievalTrain(steps=1, batch=4)
+    code = Retrieval({"towers": towers, "model": model, "loss": Loss()}, inputs=(given,), parameters=parameters)
+    assert code.data("val").samples == 0 and code.data("train").samples == 8
+    assert list(pairs.queries("test")) == [] and len(pairs.queries("train")) == 8
+    (pairs.folder / "queries-train.offsets.npy").unlink()
+    with pytest.raises(DataError, match="prepare again"):
+        pairs.queries("train")

@@ -61,7 +61,7 @@ class Questions:
 
     def __init__(self, pairs: Pairs, split: str) -> None:
         self.split = split
-        self.rows: list[dict[str, Any]] = list(pairs.queries(split)) if split_exists(pairs, split) else []
+        self.rows: list[dict[str, Any]] = list(pairs.queries(split))
         self.pool = pairs.pool(split)
         if not self.rows or not len(self.pool):
             raise DataError(f"the split {split} has {len(self.rows)} queries and {len(self.pool)} passages to search")
@@ -96,11 +96,6 @@ class Texts(Sequence[str]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._passages[int(self._pool[place])]["text"] or ""
-
-
-def split_exists(pairs: Pairs, split: str) -> bool:
-    """Whether queries of a split were prepared."""
-    return (pairs.folder / f"queries-{split}.jsonl").is_file()
 
 
 def _log_choose(n: int, k: int) -> float:
