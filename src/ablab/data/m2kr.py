@@ -6,7 +6,7 @@ pos_item_contents, answers, ...) and `<Task>_passages` (passage_id, passage_cont
 apart from damage:
 
     missing value       null, NaN, "NA" or an empty text, in any field
-    answer              no answers: no pseudo-recall for that query
+    answer              no answers: the query counts as zero in pseudo-recall
     data_id             file and row
     instruction         the question alone; without question, the instruction alone
     image_path          no image
