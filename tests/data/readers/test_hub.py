@@ -71,3 +71,54 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DataError, match=r"the hub cannot be reached .* run the prepare stage once") as error:
         HubSet(name="roneneldan/TinyStories").splits()
     assert error.value.kind == "data"
+
+
+def snapshot(cache: Path, shards: int) -> Path:
+    """A data set of two shards as `ablab fetch` leaves it in the hub's cache, some of them not there yet."""
+    folder = cache / "datasets--one--set"
+    made = folder / "snapshots" / ("d" * 40) / "stories_data"
+    made.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("d" * 40)
+    files = "configs:\n- config_name: stories_data\n  data_files:\n  - split: train\n    path: stories_data/train-*\n"
+    (made.parent / "README.md").write_text(f"---\n{files}---\n")
+    for shard in range(shards):
+        table = pa.table({"text": [f"story {shard}{row}" for row in range(2)]})
+        pq.write_table(table, made / f"train-{shard:05}-of-00002.parquet")
+    return made.parent
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import huggingface_hub.constants
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("revision", [None, "d" * 40])
+def test_what_was_fetched_is_read_where_the_hub_may_not_be_asked(offline: Path, revision: str | None) -> None:
+    snapshot(offline / "hub", 2)
+    hub = HubSet(name="one/set", subset="stories_data", revision=revision, cache=str(offline / "arrow"))
+    assert hub.splits() == ("train",)
+    assert [d.text for d in hub.read("train")] == ["story 00", "story 01", "story 10", "story 11"]
+    assert [d.file for d in hub.read("train", streaming=True)] == ["one/set/train"] * 4
+
+
+def test_a_copy_with_missing_files_is_not_read_as_if_it_were_whole(offline: Path) -> None:
+    snapshot(offline / "hub", 1)
+    with pytest.raises(DataError, match=r"holds 1 of 2 files of stories_data/train.parquet; run `ablab fetch`"):
+        HubSet(name="one/set", subset="stories_data").splits()
+
+
+def test_another_revision_or_a_card_alone_is_no_copy(offline: Path) -> None:
+    folder = snapshot(offline / "hub", 2)
+    with pytest.raises(DataError, match="the hub cannot be reached"):
+        HubSet(name="one/set", subset="stories_data", revision="e" * 40).splits()
+    for file in (folder / "stories_data").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="the hub cannot be reached"):
+        HubSet(name="one/set", subset="stories_data").splits()

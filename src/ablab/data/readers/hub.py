@@ -1,20 +1,27 @@
 """Data sets of the hub through the `datasets` library, downloaded once or streamed; the same code reads local folders.
 
 A name is a hub id ("roneneldan/TinyStories") or a local folder of JSONL, parquet or arrow files in the hub's layout
-(`train.jsonl`, `validation.parquet`, ...).
+(`train.jsonl`, `validation.parquet`, ...). Where HF_HUB_OFFLINE is set, the copy that `ablab fetch` left in the hub's
+cache is read; the library itself would only find what it had read before.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from ablab.contract.failure import ConfigError
+from ablab.contract.task import DataReference
 from ablab.data.documents import Document, check_text, corrupt, nearest_fields
+from ablab.store.hub import cached_revision, hub_cache, is_offline
 
 _ROWS = 1024
+_SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(\..*)")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +49,10 @@ class HubSet:
         """
         library = _library()
         with self._explained():
-            names = tuple(library.get_dataset_split_names(self.name, self.subset, revision=self.revision))
-        return names
+            names: list[str] = self._asked(
+                lambda place: library.get_dataset_split_names(place, self.subset, revision=self.revision)
+            )
+        return tuple(names)
 
     def read(self, split: str, *, field: str = "text", streaming: bool = False) -> Iterator[Document]:
         """Yield the texts of one split; rows count from 1.
@@ -85,13 +94,15 @@ class HubSet:
         """
         library = _library()
         with self._explained(split=split):
-            rows = library.load_dataset(
-                self.name,
-                self.subset,
-                split=split,
-                revision=self.revision,
-                streaming=streaming,
-                cache_dir=self.cache,
+            rows = self._asked(
+                lambda place: library.load_dataset(
+                    place,
+                    self.subset,
+                    split=split,
+                    revision=self.revision,
+                    streaming=streaming,
+                    cache_dir=self.cache,
+                )
             )
             rows = _with_images(rows, images)
         row = 0
@@ -104,6 +115,37 @@ class HubSet:
             for values in zip(*columns.values(), strict=True):
                 row += 1
                 yield row, dict(zip(columns, values, strict=True))
+
+    def _asked(self, ask: Callable[[str], _Found]) -> _Found:
+        """Return what the library says of the name, or of its snapshot where the hub may not be asked."""
+        snapshot = self._snapshot() if is_offline() else None
+        if snapshot is not None:
+            # A snapshot without its tables is one of a set that was read online, of which the library has a copy.
+            with contextlib.suppress(FileNotFoundError):
+                return ask(str(snapshot))
+        return ask(self.name)
+
+    def _snapshot(self) -> Path | None:
+        """Return the folder of this revision in the hub's cache, or None.
+
+        Raises:
+            DataError: some shards of a table are missing: fewer rows would be read, and nobody told.
+        """
+        reference = DataReference(kind="hub", name=self.name, revision=self.revision)
+        revision = cached_revision(reference) or self.revision
+        folder = hub_cache() / f"datasets--{self.name.replace('/', '--')}" / "snapshots" / (revision or "")
+        if revision is None or not folder.is_dir():
+            return None
+        shards: dict[tuple[str, str, str], int] = {}
+        for path in folder.rglob("*-of-*"):
+            if path.is_file() and (parts := _SHARD.fullmatch(path.relative_to(folder).as_posix())) is not None:
+                name, count, suffix = parts.groups()
+                shards[name, count, suffix] = shards.get((name, count, suffix), 0) + 1
+        for (name, count, suffix), found in sorted(shards.items()):
+            if found < int(count):
+                message = f"the hub's cache holds {found} of {int(count)} files of {name}{suffix}"
+                corrupt(self.name, None, message, "run `ablab fetch` where there is a network")
+        return folder
 
     @contextlib.contextmanager
     def _explained(self, *, split: str | None = None, row: int = 0) -> Iterator[None]:
@@ -125,8 +167,9 @@ class HubSet:
                 place,
                 None,
                 f"the hub cannot be reached ({_first_line(error)})",
-                "run the prepare stage once where there is a network (HF_HOME says where the copy lies, HF_ENDPOINT "
-                "names a mirror), or read local copies with source: files",
+                "run the prepare stage once where there is a network, or `ablab fetch` there and set HF_HUB_OFFLINE=1 "
+                "(HF_HOME says where the copy lies, HF_ENDPOINT names a mirror), or read local copies with source: "
+                "files",
             )
         except FileNotFoundError as error:
             corrupt(place, None, _first_line(error), "check the name")
