@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from ablab.models.maxsim import maxsim
 from ablab.tasks.retrieval.config import Bm25, Evaluate, Index, Mine, Probe
 from ablab.tasks.retrieval.evaluation import Questions
 from ablab.tasks.retrieval.mining import FILE, choose, read_negatives
+from ablab.tasks.retrieval.preparation import prepare
 from ablab.tasks.retrieval.probing import without
 from ablab.tasks.retrieval.searching import encode_pool, encode_queries, search_exactly
+from ablab.tasks.retrieval.sections import Data
+from ablab.tasks.retrieval.task import Retrieval
 
 
 def test_search_as_the_pool_is_encoded_is_brute_force(make_task: Callable, pairs: Pairs, contexts, tmp_path) -> None:
@@ -165,3 +169,24 @@ def test_negatives_of_other_queries_or_too_few_of_them_are_refused(
         make_task(inputs=(mined(queries + 1, 2),), negatives=1).data("train")
     with pytest.raises(ConfigError, match="of val: mine from the data"):
         make_task(inputs=(mined(queries, 3),), negatives=1, split="val").data("train")
+
+
+def test_what_says_the_same_under_another_id_is_no_negative(tmp_path: Path, contexts, towers, model) -> None:
+    rows = [
+        {"data_id": str(n), "question": f"what is {n}?", "passage_id": f"p{n}", "passage_text": f"It is {n // 2}."}
+        for n in range(8)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Data(
+        source="files", queries={"train": (str(tmp_path / "rows.jsonl"),)}, image_size=16, validation=0,
+        tokenizer={"name": "bytes"},
+    )  # fmt: skip
+    prepare(data, contexts(tmp_path / "run"))
+    given = Input(reference="prepare", stage="prepare", kind="prepare", key="1", path=str(tmp_path / "run"))
+    code = Retrieval({"towers": towers, "model": model}, inputs=(given,), parameters=Mine())
+    code.evaluate(code.model(seed=1).eval(), Mine(batch=8, negatives=7), contexts(tmp_path / "mined"))
+    found = np.load(tmp_path / "mined" / "artifacts" / FILE)
+    for query, negatives in enumerate(found):
+        texts = {code.pairs.passages[int(row)]["text"] for row in negatives if row >= 0}
+        # Six of the other seven passages: the seventh is the positive again, by another id.
+        assert (negatives >= 0).sum() == 6 and f"It is {query // 2}." not in texts

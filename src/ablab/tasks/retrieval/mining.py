@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ from ablab.contract.context import Context
 from ablab.contract.failure import DataError
 from ablab.contract.order import Input
 from ablab.contract.result import Evaluation, Outcome, Table
+from ablab.data.pairs import Pairs
 from ablab.models.retriever import Retriever
 from ablab.store.files import temporary_name
 from ablab.tasks.retrieval.config import Mine
@@ -35,9 +39,9 @@ def mine(code: Retrieval, model: Retriever, parameters: Mine, context: Context) 
     k = min(len(questions.pool), (parameters.negatives + parameters.skip) * _DEEPER + most)
     passages = encode_pool(model, code.items, questions.pool, batch=parameters.batch, context=context)
     ranking = search_exactly(vectors, passages, k=k).ids.numpy()
-    texts = questions.texts(code.pairs)
+    texts, alike = questions.texts(code.pairs), twins(code.pairs, questions.pool)
     rows = [
-        choose(places, set(positives), answers if parameters.answers else (), texts, parameters)
+        choose(places, with_twins(positives, alike), answers if parameters.answers else (), texts, parameters)
         for places, positives, answers in zip(ranking, questions.positives, questions.answers, strict=True)
     ]
     found = np.full((len(rows), parameters.negatives), -1, dtype=np.int64)
@@ -56,6 +60,21 @@ def mine(code: Retrieval, model: Retriever, parameters: Mine, context: Context) 
         artifacts={"negatives": f"artifacts/{FILE}"},
         evaluations=(Evaluation(name="negatives", tables=(table,)),),
     )
+
+
+def twins(pairs: Pairs, pool: npt.NDArray[np.int64]) -> dict[int, list[int]]:
+    """Return, for each place of a pool whose text and image stand there under several ids, all of their places."""
+    found: defaultdict[bytes, list[int]] = defaultdict(list)
+    for place, row in enumerate(pool):
+        passage = pairs.passages[int(row)]
+        content = json.dumps([passage["text"], passage["image"]]).encode()
+        found[hashlib.blake2b(content, digest_size=16).digest()].append(place)
+    return {place: places for places in found.values() if len(places) > 1 for place in places}
+
+
+def with_twins(positives: Iterable[int], alike: Mapping[int, list[int]]) -> set[int]:
+    """Return positives and whatever says the same under another id."""
+    return {other for place in positives for other in alike.get(place, [place])}
 
 
 def choose(
