@@ -127,6 +127,33 @@ def test_both_sides_keeps_complete_queries(tmp_path: Path, contexts, files: Path
     assert [each["id"] for each in pairs.queries("train")] == ["q1"]
 
 
+@pytest.mark.parametrize("validation", [0, 0.5])
+def test_both_sides_takes_images_that_the_pool_alone_has(
+    tmp_path: Path, contexts, files: Path, validation: float
+) -> None:
+    """The hub's tables of queries name passages by id and text."""
+    rows = [
+        {"question_id": f"q{n}", "question": f"what is {n}?", "img_path": f"google/1f6{n:02}.png",
+         "pos_item_ids": ["a", "b"], "pos_item_contents": ["It is a.", "It is b."]}
+        for n in range(8)
+    ]  # fmt: skip
+    rows[1]["img_path"] = "NA"
+    pool = [{"passage_id": name, "passage_content": f"It is {name}."} for name in ("a", "b")]
+    given = {"both_sides": True, "images": str(files / "images.tar"), "image_size": 16, "validation": validation}
+    given["queries"] = {"train": (rows_file(tmp_path / "t.jsonl", *rows),)}
+    pools = {split: (rows_file(tmp_path / "p.jsonl", *pool),) for split in ("train", "test")}
+    with pytest.raises(DataError, match=r"none of . train queries has .* of 2 passages in the pools 0 have an image"):
+        prepared(tmp_path / "none", contexts, passages=pools, **given)
+    rows_file(tmp_path / "p.jsonl", pool[0] | {"img_path": "twitter/1f600.png"}, pool[1])
+    pairs = prepared(tmp_path, contexts, passages=pools, **given)
+    kept = [row for split in ("train", "val") if validation or split == "train" for row in pairs.queries(split)]
+    assert {row["id"] for row in kept} == {f"q{n}" for n in range(8) if n != 1}
+    assert all([pairs.passages[p]["id"] for p in row["positives"]] == ["a"] for row in kept)
+    left = "queries without text and image on both sides, left out"
+    counted = {name: count for name, count in pairs.manifest["facts"].items() if name.endswith(left)}
+    assert sum(counted.values()) == 1
+
+
 def test_mistakes_and_damage_are_named(tmp_path: Path, contexts) -> None:
     with pytest.raises(DataError, match=r"no such file: .*nowhere\.jsonl"):
         prepared(tmp_path / "a", contexts, queries={"train": ("nowhere.jsonl",)})

@@ -8,7 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,15 @@ class Found:
     rows: dict[str, int] = field(default_factory=dict)
     pools: dict[str, set[int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+
+    def whole(self, query: Query) -> Query:
+        """Return the query with what the pools know of its positives: M2KR's tables name them by id and text alone."""
+        known = [self.passages.get(passage.id, passage) for passage in query.positives]
+        whole = [
+            replace(own, text=own.text or pooled.text, image=own.image or pooled.image)
+            for own, pooled in zip(query.positives, known, strict=True)
+        ]
+        return replace(query, positives=tuple(whole))
 
     def add(self, passage: Passage) -> int | None:
         """Take in a passage and return its row; None where only its id is known, here and elsewhere."""
@@ -98,7 +107,7 @@ def _write(data: Data, source: Source, folder: Path, context: Context) -> None:
         found.pools[split] = {row for passage in _watched(read(), context) if (row := found.add(passage)) is not None}
     facts: dict[str, Any] = {}
     asked: dict[str, list[dict[str, Any]]] = {}
-    for split, queries in _divided(data, source, context).items():
+    for split, queries in _divided(data, source, found, context).items():
         rows = list(_query_rows(queries, found, names, split))
         if split == "train" and data.rows is not None:
             rows = _drawn(rows, data.rows, strata=data.strata, seed=data.seed)
@@ -106,7 +115,7 @@ def _write(data: Data, source: Source, folder: Path, context: Context) -> None:
         asked[split] = rows
         facts |= _facts_of(split, rows, found)
     if not facts.get("queries.train"):
-        raise DataError("the train split holds no query with a positive; correct data.queries or its filters")
+        raise DataError(_nothing_left(data, found))
     facts |= _overlap(asked)
     write_rows(folder / "passages", (_passage_row(passage, names) for passage in found.passages.values()))
     for split in SPLITS:
@@ -136,21 +145,34 @@ class _Names:
         return None if name is None else self.rows.setdefault(name, len(self.rows))
 
 
-def _divided(data: Data, source: Source, context: Context) -> dict[str, Iterator[Query]]:
+def _nothing_left(data: Data, found: Found) -> str:
+    """Return why no train query is left."""
+    lacking = found.counts["train queries without text and image on both sides, left out"]
+    if not data.both_sides or not lacking:
+        return "the train split holds no query with a positive; correct data.queries or its filters"
+    images = sum(passage.image is not None for passage in found.passages.values())
+    return (
+        f"data.both_sides: none of {lacking} train queries has text and image on both sides; of {len(found.passages)} "
+        f"passages in the pools {images} have an image; take a source whose passages have images, or both_sides: false"
+    )
+
+
+def _divided(data: Data, source: Source, found: Found, context: Context) -> dict[str, Iterator[Query]]:
     """Return the queries of each split; validation is divided off train where the source has none."""
 
     def reader(split: str) -> Iterator[Query]:
-        return _kept(data, _watched(source.queries[split](), context))
+        return _kept(data, _watched(source.queries[split](), context), found, split)
+
+    def part(low: float, high: float, split: str) -> Iterator[Query]:
+        queries = _watched(source.queries["train"](), context)
+        return _kept(data, (q for q in queries if low <= _place(q, data.seed) < high), found, split)
 
     if "train" not in source.queries:
         raise DataError("the source has no train split; name its files in data.queries.train")
     if "val" in source.queries or data.validation == 0:
         return {split: reader(split) for split in SPLITS if split in source.queries}
-    found = {
-        "train": (query for query in reader("train") if _place(query, data.seed) >= data.validation),
-        "val": (query for query in reader("train") if _place(query, data.seed) < data.validation),
-    }
-    return found | {split: reader(split) for split in ("test",) if split in source.queries}
+    divided = {"train": part(data.validation, math.inf, "train"), "val": part(0.0, data.validation, "val")}
+    return divided | {split: reader(split) for split in ("test",) if split in source.queries}
 
 
 def _place(query: Query, seed: int) -> float:
@@ -158,10 +180,15 @@ def _place(query: Query, seed: int) -> float:
     return stream_seed(seed, f"split/{query.image or query.text}") / 2**63
 
 
-def _kept(data: Data, queries: Iterator[Query]) -> Iterator[Query]:
-    if not data.both_sides:
-        return queries
-    return (complete for query in queries if (complete := both_sides(query)) is not None)
+def _kept(data: Data, queries: Iterator[Query], found: Found, split: str) -> Iterator[Query]:
+    """Yield the queries that count: with `both_sides` those that are complete, their own fields and the pools' taken
+    together."""
+    for query in queries:
+        kept = both_sides(found.whole(query)) if data.both_sides else query
+        if kept is None:
+            found.counts[f"{split} queries without text and image on both sides, left out"] += 1
+        else:
+            yield kept
 
 
 def _watched(rows: Iterator[Any], context: Context) -> Iterator[Any]:
