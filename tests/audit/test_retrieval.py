@@ -188,3 +188,17 @@ def test_a_batch_of_one_query_is_an_error(bench: Callable) -> None:
     assert found.severity == "error" and found.subjects == ("A", "B") and "its loss is 0" in found.message
     mined = bench(text(batch=1, train=", negatives: 2"))
     assert not [each for each in mined.findings("one-pair-batch") if each.severity == "error"]
+
+
+def test_a_package_that_is_not_installed_is_named_before_anything_runs(
+    bench: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = text(towers="{open_clip: MobileCLIP-S1, pretrained: datacompdr}", end="").replace(
+        "evaluate: {", "bm25: {needs: [prepare]}\n    evaluate: {"
+    )
+    monkeypatch.setattr("ablab.tasks.retrieval.audits.find_spec", lambda name: None)
+    found = bench(study).findings("missing-package")
+    assert {(each.severity, each.subjects) for each in found} == {("warning", ("A", "B"))}
+    assert {each.remedy for each in found} == {"pip install 'ablab[open-clip]'", "pip install 'ablab[retrieval]'"}
+    monkeypatch.setattr("ablab.tasks.retrieval.audits.find_spec", lambda name: object())
+    assert not bench(study).findings("missing-package")

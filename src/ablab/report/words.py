@@ -96,6 +96,7 @@ FINDINGS: Mapping[str, str] = {
     "metric-on-training-data": mark("a metric on training data"),
     "missing-bundled": mark("bundled data is missing"),
     "missing-file": mark("a file is missing"),
+    "missing-package": mark("a package is not installed"),
     "not-audited-inside": mark("not audited inside"),
     "nothing-supervised": mark("nothing is supervised"),
     "nothing-trains": mark("nothing trains"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from ablab.audit.findings import finding, listed, not_checked, place, shown
@@ -18,6 +19,8 @@ from ablab.study.schema import Experiment, Stage, Study
 from ablab.tasks.retrieval.config import RetrievalTrain
 from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
 
+#: Extras that bring packages.
+_EXTRAS = {"open_clip": "open-clip", "bm25s": "retrieval"}
 #: Share of lost tokens from which truncation is worth a note, and beyond which it is worth a warning.
 _NOTED, _LOST = 0.0005, 0.05
 
@@ -400,7 +403,31 @@ def score_scales(view: AuditView) -> Iterable[Finding]:
             )
 
 
+def packages(view: AuditView) -> Iterable[Finding]:
+    """Warnings: arms that need a package of an extra that is not installed; the other arms run without it."""
+    said: list[Said] = []
+    for experiment in view.study.experiments.values():
+        towers = section_of(experiment, "towers", Towers)
+        wanted = {
+            "open_clip": towers is not None and towers.open_clip is not None,
+            "bm25s": any(stage.kind == "bm25" for stage in experiment.stages),
+        }
+        for package, needed in wanted.items():
+            if needed and not experiment.planned and find_spec(package) is None:
+                said.append(
+                    Said(
+                        arm=experiment.name,
+                        where=f"experiments.{experiment.name}",
+                        severity="warning",
+                        message=f"{{arms}} will fail: the package {package} is not installed",
+                        remedy=f"pip install 'ablab[{_EXTRAS[package]}]'",
+                    )
+                )
+    yield from told_once(view, "missing-package", said)
+
+
 AUDITS = (
+    packages,
     taps_in_range,
     frozen_random_parts,
     batches_and_positives,
