@@ -53,6 +53,29 @@ def test_a_done_rehearsal_is_not_repeated_and_its_weights_are_gone(lab: Lab) -> 
     assert rehearsed(lab.plan(), lab) == set()
 
 
+def test_what_will_not_run_is_not_rehearsed(lab: Lab) -> None:
+    plan = lab.ask(experiment("A", long("a")), experiment("B", long("b")), seeds=(1, 2), rehearse=True)
+    found = plan_rehearsals(plan, list(plan.runs), lab.store, device="cpu")
+
+    def begins(*held: tuple[str, int]) -> list[str]:
+        dead = {key for key, run in plan.runs.items() if (run.experiment, run.seed) in held}
+        for entry in found.entries.values():
+            entry.guessed = False
+        startable = found.startable(lambda key: False, dead.__contains__)
+        return [plan.runs[entry.key].experiment for entry in startable]
+
+    assert begins() == ["A", "B"]
+    # As long as one seed may still run, its configuration is worth a rehearsal.
+    assert begins(("A", 1)) == ["A", "B"]
+    assert begins(("A", 1), ("A", 2)) == ["B"]
+    # Nobody waits for a rehearsal that will not come.
+    for entry in found.entries.values():
+        entry.status = "passed" if plan.runs[entry.key].experiment == "B" else "pending"
+    dead = {key for key, run in plan.runs.items() if run.experiment == "A"}
+    assert found.under_way(lambda key: False, lambda key: False)
+    assert not found.under_way(lambda key: False, dead.__contains__)
+
+
 def test_a_failing_rehearsal_stops_its_configuration_and_nothing_else(lab: Lab) -> None:
     lab.ask(
         experiment("bad", long("a", rehearsal="config"), stage("evaluate", "train")),

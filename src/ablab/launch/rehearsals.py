@@ -74,11 +74,18 @@ class Rehearsals:
     of_run: dict[str, str] = field(default_factory=dict)
     long: set[str] = field(default_factory=set)
 
-    def startable(self, done: Callable[[str], bool]) -> Iterator[Entry]:
-        """Yield the entries whose inputs are there; `done` says whether a run is."""
+    def startable(self, done: Callable[[str], bool], dead: Callable[[str], bool]) -> Iterator[Entry]:
+        """Yield the entries whose inputs are there, and of whose runs one at least may still begin.
+
+        Args:
+            done: whether a run is done.
+            dead: whether a run will not be done in this launch.
+        """
         scouts = {entry.kind for entry in self.entries.values() if entry.guessed and entry.status == "running"}
         for entry in self.entries.values():
             if entry.guessed and entry.kind in scouts:
+                continue
+            if entry.status == "pending" and self._idle(entry, dead):
                 continue
             if entry.status == "pending" and all(self._there(key, done) for key in _inputs(self.plan, entry.key)):
                 if entry.guessed:
@@ -114,7 +121,8 @@ class Rehearsals:
         """
         memo: dict[str, bool] = {}
         return any(
-            entry.status == "running" or (entry.status == "pending" and self._comes(entry.key, done, dead, memo))
+            entry.status == "running"
+            or (entry.status == "pending" and not self._idle(entry, dead) and self._comes(entry.key, done, dead, memo))
             for entry in self.entries.values()
         )
 
@@ -133,6 +141,10 @@ class Rehearsals:
         for entry in self.entries.values():
             if entry.status in {"passed", "failed"}:
                 shutil.rmtree(entry.folder.checkpoints, ignore_errors=True)
+
+    def _idle(self, entry: Entry, dead: Callable[[str], bool]) -> bool:
+        """Whether none of the runs that an entry stands for will begin."""
+        return dead(entry.key) and all(map(dead, self.runs_of(entry.digest)))
 
     def _there(self, key: str, done: Callable[[str], bool]) -> bool:
         if done(key):

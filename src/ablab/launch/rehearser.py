@@ -55,7 +55,7 @@ class Rehearser:
     @property
     def waits(self) -> bool:
         """Whether something could be rehearsed now."""
-        return any(True for _ in self.rehearsals.startable(self._desk.is_done))
+        return any(True for _ in self.rehearsals.startable(self._desk.is_done, self._desk.is_dead))
 
     @property
     def under_way(self) -> bool:
@@ -68,7 +68,7 @@ class Rehearser:
 
     def fill(self) -> None:
         """Start what there is a place for."""
-        for entry in self.rehearsals.startable(self._desk.is_done):
+        for entry in self.rehearsals.startable(self._desk.is_done, self._desk.is_dead):
             if entry.not_before <= time.monotonic() and not self._begin(entry):
                 return
 
