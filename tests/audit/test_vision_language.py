@@ -197,6 +197,16 @@ def test_dropping_that_saves_the_language_model_nothing(bench: Callable[..., Any
         assert [(each.severity, each.subjects) for each in found] == ([("note", ("A", "B"))] if told else [])
 
 
+@pytest.mark.parametrize(("least", "told"), [(35, False), (36, True)])
+def test_a_rate_that_least_makes_idle(bench: Callable[..., Any], least: int, told: bool) -> None:
+    """The tower of HEAD sees 24 x 24 patches, so its coarsest scale has 6 x 6."""
+    dropping = f"    pyramid: {{dropping: {{rates: [0.5, 0.3, 0.1], least: {least}, block: 1}}}}\n"
+    found = bench(HEAD.replace("    tower: {name", f"{dropping}    tower: {{name") + ARMS % "{clip: 2}")
+    messages = [each.message for each in found.findings("drop-rate-idle")]
+    wanted = ["scale 0.25 of A, B has 6 x 6 features and keeps 36 at least: its rate 0.5 drops nothing"]
+    assert messages == (wanted if told else [])
+
+
 def test_experts_in_a_decoder_that_a_name_or_a_stage_tells_of(bench: Callable[..., Any]) -> None:
     experts = "    experts: {layers: [3, %d]}\n    tower: {name"
     for layer, told in ((21, False), (22, True)):

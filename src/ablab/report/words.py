@@ -136,6 +136,7 @@ FINDINGS: Mapping[str, str] = {
     "benchmarks-differ": mark("arms are asked different benchmarks"),
     "decoding-differs": mark("decoding differs"),
     "dialogues-overlap": mark("dialogues in training and evaluation"),
+    "drop-rate-idle": mark("a drop rate that drops nothing"),
     "dropping-saves-no-token": mark("dropping saves no token"),
     "evaluation-images-in-training": mark("evaluation images in training"),
     "evaluation-questions-in-training": mark("evaluation questions in training"),

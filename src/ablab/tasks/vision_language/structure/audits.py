@@ -191,6 +191,36 @@ def idle_dropping(view: AuditView) -> Iterable[Finding]:
         )
 
 
+def idle_rates(view: AuditView) -> Iterable[Finding]:
+    """Notes: a scale of which `least` keeps every feature, so that its rate drops nothing."""
+    found: dict[tuple[float, float, int, int], list[str]] = {}
+    for at in phases(view.study, planned=True):
+        config = architecture_of(view.study, at.arm, at.model, "tower")
+        pyramid = at.model.pyramid
+        size, patch = (None, None) if config is None else (config.get("image_size"), config.get("patch_size"))
+        if pyramid is None or pyramid.dropping is None or not isinstance(size, int) or not isinstance(patch, int):
+            continue
+        dropping = pyramid.dropping
+        for scale, rate in zip(pyramid.scales, dropping.rates, strict=True):
+            side = max(1, round(size // patch * scale))
+            blocks = (side // dropping.block) ** 2
+            if rate > 0 and blocks and -(-dropping.least // dropping.block**2) >= blocks:
+                names = found.setdefault((scale, rate, side, dropping.least), [])
+                names += [at.arm.name] if at.arm.name not in names else []
+    for (scale, rate, side, least), names in found.items():
+        yield finding(
+            view,
+            "drop-rate-idle",
+            "note",
+            f"experiments.{names[0]}.model.pyramid.dropping",
+            f"scale {scale:g} of {listed(names)} has {side} x {side} features and keeps {least} at least: its rate "
+            f"{rate:g} drops nothing",
+            remedy="lower least, or say that this scale is whole (rate 0)",
+            evidence={"scale": scale, "features": side * side, "least": least},
+            subjects=tuple(names),
+        )
+
+
 def memory_of(study: Study, arm: Experiment) -> Mapping[str, Mapping[str, int]]:
     """Return the bytes that each phase of an arm holds on a device, by what holds them; unknown ones are left out."""
     found = {}
@@ -226,7 +256,7 @@ def decoder_layers(study: Study, arm: Experiment) -> int | None:
     return None
 
 
-AUDITS = (rotary_misfit, layers_beyond, idle_dropping)
+AUDITS = (rotary_misfit, layers_beyond, idle_dropping, idle_rates)
 DERIVED: Derivations = {
     "memory.forecast": memory_of,
     "checkpoint.bytes": checkpoint_of,
