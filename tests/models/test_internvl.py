@@ -13,19 +13,16 @@ from torch.nn import functional as F
 
 from ablab.contract.failure import DataError
 from ablab.models.internvl import is_internvl, load_connector, load_decoder, load_tower, split_groups
+from tests.models.tiny_internvl import internlm2_config, vision_config, write_internvl
 
 HEADS, KV, D, WIDTH, HIDDEN, LAYERS, VOCAB = 4, 2, 8, 32, 48, 2, 50
-DECODER = {
-    "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "vocab_size": VOCAB, "hidden_size": WIDTH,
-    "intermediate_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV,
-    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "bias": False, "hidden_act": "silu",
-    "rope_scaling": {"type": "dynamic", "factor": 2.0}, "tie_word_embeddings": False,
-}  # fmt: skip
-VISION = {
-    "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28,
-    "patch_size": 7, "qkv_bias": True, "qk_normalization": False, "norm_type": "layer_norm", "layer_norm_eps": 1e-6,
-    "hidden_act": "gelu",
-}  # fmt: skip
+DECODER = internlm2_config(
+    vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=HIDDEN, num_hidden_layers=LAYERS,
+    num_attention_heads=HEADS, num_key_value_heads=KV,
+)  # fmt: skip
+VISION = vision_config(
+    hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3, image_size=28, patch_size=7
+)
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -35,47 +32,8 @@ def drawn(*shape: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    V, M = VISION["hidden_size"], VISION["intermediate_size"]
-    state = {
-        "language_model.model.tok_embeddings.weight": drawn(VOCAB, WIDTH),
-        "language_model.model.norm.weight": 1 + drawn(WIDTH),
-        "language_model.output.weight": drawn(VOCAB, WIDTH),
-        "vision_model.embeddings.class_embedding": drawn(1, 1, V),
-        "vision_model.embeddings.position_embedding": drawn(1, 17, V),
-        "vision_model.embeddings.patch_embedding.weight": drawn(V, 3, 7, 7),
-        "vision_model.embeddings.patch_embedding.bias": drawn(V),
-        "mlp1.0.weight": 1 + drawn(4 * V), "mlp1.0.bias": drawn(4 * V),
-        "mlp1.1.weight": drawn(WIDTH, 4 * V), "mlp1.1.bias": drawn(WIDTH),
-        "mlp1.3.weight": drawn(WIDTH, WIDTH), "mlp1.3.bias": drawn(WIDTH),
-    }  # fmt: skip
-    for n in range(LAYERS):
-        at = f"language_model.model.layers.{n}"
-        state |= {
-            f"{at}.attention.wqkv.weight": drawn((HEADS + 2 * KV) * D, WIDTH),
-            f"{at}.attention.wo.weight": drawn(WIDTH, WIDTH),
-            f"{at}.feed_forward.w1.weight": drawn(HIDDEN, WIDTH),
-            f"{at}.feed_forward.w3.weight": drawn(HIDDEN, WIDTH),
-            f"{at}.feed_forward.w2.weight": drawn(WIDTH, HIDDEN),
-            f"{at}.attention_norm.weight": 1 + drawn(WIDTH),
-            f"{at}.ffn_norm.weight": 1 + drawn(WIDTH),
-        }
-        at = f"vision_model.encoder.layers.{n}"
-        state |= {
-            f"{at}.attn.qkv.weight": drawn(3 * V, V), f"{at}.attn.qkv.bias": drawn(3 * V),
-            f"{at}.attn.proj.weight": drawn(V, V), f"{at}.attn.proj.bias": drawn(V),
-            f"{at}.norm1.weight": 1 + drawn(V), f"{at}.norm1.bias": drawn(V),
-            f"{at}.norm2.weight": 1 + drawn(V), f"{at}.norm2.bias": drawn(V),
-            f"{at}.mlp.fc1.weight": drawn(M, V), f"{at}.mlp.fc1.bias": drawn(M),
-            f"{at}.mlp.fc2.weight": drawn(V, M), f"{at}.mlp.fc2.bias": drawn(V),
-            f"{at}.ls1": drawn(V), f"{at}.ls2": drawn(V),
-        }  # fmt: skip
     folder = tmp_path_factory.mktemp("internvl")
-    names = sorted(state)
-    save_file({name: state[name] for name in names[::2]}, folder / "model-00001-of-00002.safetensors")
-    save_file({name: state[name] for name in names[1::2]}, folder / "model-00002-of-00002.safetensors")
-    config = {"model_type": "internvl_chat", "vision_config": VISION, "llm_config": DECODER, "ps_version": "v2"}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder, state
+    return folder, write_internvl(folder, decoder=DECODER, vision=VISION, drawn=drawn)
 
 
 def rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -196,3 +154,32 @@ def test_one_name_stands_for_decoder_and_tower(checkpoint):
     decoder, tower = load_model(str(folder), kind="causal"), load_model(str(folder), kind="vision")
     assert (type(decoder).__name__, type(tower).__name__) == ("LlamaForCausalLM", "InternVLVisionModel")
     assert torch.equal(decoder.lm_head.weight, state["language_model.output.weight"])
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_the_tokenizer_is_the_sentencepiece_model_without_the_code_beside_it(tmp_path: Path, prefix: bool) -> None:
+    import sentencepiece
+
+    from ablab.models.hub import load_tokenizer
+
+    words = "Here is a picture of a house.\nWhat is in it? 그림에 무엇이 있나요?\n"
+    (tmp_path / "words.txt").write_text(words * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "words.txt"), model_prefix=str(tmp_path / "tokenizer"), vocab_size=340, model_type="bpe",
+        byte_fallback=True, add_dummy_prefix=prefix, normalization_rule_name="identity", minloglevel=2, unk_id=0,
+        bos_id=1, eos_id=2, remove_extra_whitespaces=False, hard_vocab_limit=False,
+    )  # fmt: skip
+    oracle = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
+    mark = {"content": "<|im_end|>", "special": True, "normalized": False, "lstrip": False, "rstrip": False,
+            "single_word": False}  # fmt: skip
+    settings = {"tokenizer_class": "InternLM2Tokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+                "auto_map": {"AutoTokenizer": ["tokenization_internlm2.InternLM2Tokenizer", None]},
+                "added_tokens_decoder": {str(oracle.get_piece_size()): mark}}  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "tokenization_internlm2.py").write_text("raise RuntimeError('code of the repository ran')\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "internvl_chat"}))
+    found = load_tokenizer(str(tmp_path), trust_remote_code=True)
+    for text in ("What is it?", "무엇이 있나요?  두 칸", "12 ✓\nnew line", "x"):
+        ids = found(text, add_special_tokens=False)["input_ids"]
+        assert ids == oracle.encode(text) and found.decode(ids) == text
+    assert found.convert_tokens_to_ids("<|im_end|>") == oracle.get_piece_size()

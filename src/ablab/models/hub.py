@@ -21,7 +21,10 @@ from ablab.contract.order import Input
 from ablab.contract.seeds import stream_seed
 from ablab.models.experts import ENTRY as EXPERTS
 from ablab.models.experts import restore_experts
+from ablab.models.internvl import MODEL_TYPE as INTERNVL
+from ablab.models.internvl import configuration as internvl_config
 from ablab.models.internvl import is_internvl, load_connector, load_decoder, load_tower
+from ablab.models.internvl import load_tokenizer as load_sentencepiece
 from ablab.models.minicpm import is_minicpm, minicpm_config
 from ablab.models.source import set_source
 from ablab.models.two_towers import TOWERS, taken_out, tower_class
@@ -156,12 +159,30 @@ def load_tokenizer(
         ConfigError: the reference is a configuration, which has no tokenizer.
         DataError: no such tokenizer.
     """
-    from transformers import AutoTokenizer
-
     found: PreTrainedTokenizerBase = _beside(
-        reference, AutoTokenizer, "tokenizer", revision, trust_remote_code, inputs, revisions, study_folder
+        reference, _tokenizer_at, "tokenizer", revision, trust_remote_code, inputs, revisions, study_folder
     )
     return found
+
+
+def _tokenizer_at(place: Place, **options: Any) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a folder or repository; that of an InternVL one without the code it names."""
+    from transformers import AutoTokenizer
+
+    config = _file(place, "config.json")
+    if config is not None and is_internvl(config.parent) and (model := _file(place, "tokenizer.model")) is not None:
+        _file(place, "tokenizer_config.json")
+        return load_sentencepiece(model)
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place.name, revision=place.revision, **options)
+    return found
+
+
+def _file(place: Place, name: str) -> Path | None:
+    """Return a file of a folder or repository; None where it has none of that name."""
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(place.name, name, revision=place.revision, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
 
 
 def load_image_processor(
@@ -179,19 +200,15 @@ def load_image_processor(
         ConfigError: the reference is a configuration, which has no image processor.
         DataError: no such image processor.
     """
+    return _beside(
+        reference, _processor_at, "image processor", revision, trust_remote_code, inputs, revisions, study_folder
+    )
+
+
+def _processor_at(place: Place, **options: Any) -> Any:
     from transformers import AutoImageProcessor
 
-    return _beside(
-        reference,
-        AutoImageProcessor,
-        "image processor",
-        revision,
-        trust_remote_code,
-        inputs,
-        revisions,
-        study_folder,
-        backend="pil",
-    )
+    return AutoImageProcessor.from_pretrained(place.name, revision=place.revision, backend="pil", **options)
 
 
 def load_config(reference: ModelReference | str, **options: Any) -> PreTrainedConfig:
@@ -212,6 +229,8 @@ def _config_at(place: Place, *, trusted: bool) -> PreTrainedConfig:
     raw, _ = PretrainedConfig.get_config_dict(place.name, revision=place.revision)
     if is_minicpm(raw):
         return minicpm_config(raw)
+    if raw.get("model_type") == INTERNVL:
+        return internvl_config(raw)
     found: PreTrainedConfig = AutoConfig.from_pretrained(place.name, revision=place.revision, trust_remote_code=trusted)
     return found
 
@@ -381,16 +400,15 @@ def _section(config: PreTrainedConfig, kind: Kind) -> PreTrainedConfig:
 
 def _beside(
     reference: ModelReference | str,
-    kind: Any,
+    load: Callable[..., Any],
     what: str,
     revision: str | None,
     trusted: bool,
     inputs: Iterable[Input],
     revisions: Mapping[str, str] | None,
     study_folder: str | Path | None,
-    **options: Any,
 ) -> Any:
-    """Load what lies beside a model's weights."""
+    """Load what lies beside a model's weights, from its place."""
     if isinstance(reference, str):
         reference = ModelReference(name=reference)
     if reference.config is not None:
@@ -398,7 +416,7 @@ def _beside(
     place = locate(reference, inputs=inputs, revisions=revisions, study_folder=study_folder, revision=revision)
     trusted = trusted or reference.trust_remote_code
     with _explained(place, what), _quiet():
-        return kind.from_pretrained(place.name, revision=place.revision, trust_remote_code=trusted, **options)
+        return load(place, trust_remote_code=trusted)
 
 
 class _explained:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ablab.contract.failure import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 #: model_type of such a checkpoint.
 MODEL_TYPE = "internvl_chat"
@@ -143,6 +143,39 @@ def load_tower(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
     config = read_config(folder)
     own = InternVLVisionConfig(**vision_settings(config.vision))
     return _filled(lambda: AutoModel.from_config(own, dtype=dtype), _vision(config), folder=folder, dtype=dtype)
+
+
+def configuration(raw: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return a checkpoint's configuration as transformers' InternVL one: `vision_config` and `text_config`.
+
+    Args:
+        raw: the content of its `config.json`.
+    """
+    from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig, LlamaConfig
+
+    decoder = dict(raw["llm_config"])
+    internlm2 = "InternLM2ForCausalLM" in decoder.get("architectures", ())
+    text = (
+        LlamaConfig(**llama_settings(decoder))
+        if internlm2
+        else AutoConfig.for_model(decoder.pop("model_type"), **decoder)
+    )
+    return InternVLConfig(vision_config=InternVLVisionConfig(**vision_settings(raw["vision_config"])), text_config=text)
+
+
+def load_tokenizer(model: Path) -> PreTrainedTokenizerBase:
+    """Return InternLM2's tokenizer, a sentencepiece model with byte fallback, without the repository's code.
+
+    Args:
+        model: its `tokenizer.model`; added tokens stand beside it in `tokenizer_config.json`.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+    from transformers import LlamaTokenizer
+
+    described = sentencepiece_model_pb2.ModelProto.FromString(model.read_bytes())  # type: ignore[attr-defined]  # made at import
+    prefix = bool(described.normalizer_spec.add_dummy_prefix)
+    found: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(model.parent, add_prefix_space=prefix)
+    return found
 
 
 def load_connector(folder: Path, *, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -62,8 +62,9 @@ class Assembly:
 
     @cached_property
     def llm_config(self) -> Any:
-        """Configuration of the language model."""
-        return load_config(self.section.llm, **self._places)
+        """Configuration of the language model itself, out of a multimodal one where it is one."""
+        found = load_config(self.section.llm, **self._places)
+        return getattr(found, "text_config", found)
 
     @cached_property
     def tower_config(self) -> Any:

@@ -38,6 +38,7 @@ from ablab.tasks.vision_language.sections import Data, Model
 from ablab.tasks.vision_language.sets import Mixture, open_sets, phase_mixture
 from ablab.tasks.vision_language.supervision import user_supervised
 from ablab.training.inherit import continue_from, take_part
+from ablab.training.retention import INDEX
 from ablab.training.task import Batch, Losses
 
 #: Samples looked at for facts, and characters of the shown text.
@@ -93,7 +94,7 @@ class VisionLanguage:
         if not isinstance(self.parameters, Phase):
             return self.assembly.build(seed=seed)
         taken = dict(self.parameters.take)
-        phases = [given for given in self._inputs if given.kind in ("train", "merge")]
+        phases = [given for given in self._inputs if _is_phase(given)]
         before = [given for given in phases if _named(given) not in taken.values()]
         if len(before) > 1:
             names = ", ".join(given.reference for given in before)
@@ -332,6 +333,11 @@ class VisionLanguage:
         section = self._sections[name]
         assert isinstance(section, kind)
         return section
+
+
+def _is_phase(given: Input) -> bool:
+    """Whether an input left the whole model; a merge of published ones left a language model, which sections name."""
+    return given.kind == "train" or (given.kind == "merge" and (RunFolder(given.path).checkpoints / INDEX).is_file())
 
 
 def _named(given: Input) -> str:
