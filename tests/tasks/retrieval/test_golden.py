@@ -84,3 +84,8 @@ def test_every_stage_kind_gives_what_it_gave(tmp_path: Path, data: Data, towers:
         "search": asked.facts["search.found"][0]["score"],
     }
     assert found == pytest.approx(GOLDEN, rel=3e-3)
+    # An index of one model is not asked with the queries of another.
+    further, _ = run("train", [prepared, trained], steps=1, **training)
+    with pytest.raises(AssertionError):
+        run("evaluate", [prepared, further, index])
+    assert "holds vectors of train" in (tmp_path / "runs" / "evaluate-3" / "state.json").read_text()

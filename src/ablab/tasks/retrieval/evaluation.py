@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from ablab.contract.context import Context
 from ablab.contract.failure import ConfigError, DataError
+from ablab.contract.order import Input
 from ablab.contract.result import Evaluation, Example, Outcome, Series, Table
 from ablab.data.pairs import Pairs
 from ablab.metrics.ranking import NOTHING, hit, means, query_scores, relevance, unanswerable
 from ablab.models.retriever import Retriever
 from ablab.models.search import Found, open_index, search
+from ablab.store.layout import RunFolder
 from ablab.tasks.retrieval.building import input_of
 from ablab.tasks.retrieval.config import Bm25, Evaluate
 
@@ -39,6 +41,7 @@ def evaluate(code: Retrieval, model: Retriever, parameters: Evaluate, context: C
     vectors = encode_queries(model, code.items, questions.rows, batch=parameters.batch, context=context)
     given = input_of(context.order.inputs, "index")
     if given is not None:
+        _same_model(given, context.order.inputs)
         index = open_index(Path(given.path, "artifacts", "index"))
         if index.passages != len(questions.pool):
             raise ConfigError(
@@ -50,6 +53,18 @@ def evaluate(code: Retrieval, model: Retriever, parameters: Evaluate, context: C
         passages = encode_pool(model, code.items, questions.pool, batch=parameters.batch, context=context)
         found = search_exactly(vectors, passages, k=k)
     return outcome(questions, found, parameters, pairs=code.pairs, folder=context.folder)
+
+
+def _same_model(index: Input, inputs: Sequence[Input]) -> None:
+    """Raise ConfigError where an index holds another model's vectors than those of the queries will be."""
+    order = RunFolder(index.path).read_order()
+    made = {} if order is None else {each.key: each.reference for each in order.inputs if each.kind == "train"}
+    asking = {each.key: each.reference for each in inputs if each.kind == "train"}
+    if made and asking and not made.keys() & asking.keys():
+        raise ConfigError(
+            f"the index {index.reference} holds vectors of {', '.join(made.values())}, the queries are those of "
+            f"{', '.join(asking.values())}: index with the model that is evaluated"
+        )
 
 
 class Questions:
