@@ -69,15 +69,24 @@ def decide(order: Order, device: torch.device) -> Numerics:
 
 
 def _precision(order: Order, device: str) -> str:
-    """Return the precision the parameters ask for; a stage that has none computes as the run it reads did."""
+    """Return the precision the parameters ask for; a stage that has none computes as the run it reads did.
+
+    A run that trained speaks before others, and one that asked for no precision and read no run (prepared data) does
+    not speak at all: its record says what was the default where it ran.
+    """
     wanted = order.parameters.get("precision")
     if isinstance(wanted, str):
         return wanted
+    found: dict[bool, str] = {}
     for given in order.inputs:
-        result = RunFolder(given.path).read_result()
-        if result is not None and result.numerics.precision and result.numerics.device == device:
-            return result.numerics.precision
-    return "auto"
+        run = RunFolder(given.path)
+        result, earlier = run.read_result(), run.read_order()
+        if result is None or earlier is None or not result.numerics.precision or result.numerics.device != device:
+            continue
+        asked = isinstance(earlier.parameters.get("precision"), str)
+        if asked or earlier.inputs:
+            found.setdefault(asked, result.numerics.precision)
+    return found.get(True) or found.get(False) or "auto"
 
 
 def write(folder: Path, numerics: Numerics) -> None:
