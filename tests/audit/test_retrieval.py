@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ablab.contract.order import Numerics
+
 HEAD = """
 name: toy
 question: Does it matter?
@@ -202,3 +204,12 @@ def test_a_package_that_is_not_installed_is_named_before_anything_runs(
     assert {each.remedy for each in found} == {"pip install 'ablab[open-clip]'", "pip install 'ablab[retrieval]'"}
     monkeypatch.setattr("ablab.tasks.retrieval.audits.find_spec", lambda name: object())
     assert not bench(study).findings("missing-package")
+
+
+def test_a_baseline_of_words_has_no_numerics_that_could_differ(bench: Callable) -> None:
+    lab = bench(text(more=", pipeline: {train: null, evaluate: null, bm25: {needs: [prepare]}}"))
+    lab.finish("A", 1, "evaluate", numerics=Numerics(device="cuda", precision="bf16"))
+    lab.finish("B", 1, "bm25", numerics=Numerics(device="cpu", precision="fp32"))
+    assert lab.findings("numerics-differ") == []
+    lab.finish("A", 2, "evaluate", numerics=Numerics(device="cuda", precision="fp32"))
+    assert {each.subjects for each in lab.findings("numerics-differ")} == {("A",)}

@@ -18,7 +18,7 @@ BITS_ONLY = ("threads",)
 def numerics_differ(view: AuditView) -> Iterable[Finding]:
     """Warnings: training runs of a comparison on different numerics; notes: where only thread counts differ."""
     for index, comparison in view.comparisons():
-        records = {arm.name: _records(view, arm) for arm in view.arms(comparison, controls=True)}
+        records = {arm.name: _records(view, arm, tensors=True) for arm in view.arms(comparison, controls=True)}
         for names, severity in ((TELLING, "warning"), (BITS_ONLY, "note")):
             found = {}
             for name in names:
@@ -67,9 +67,13 @@ def versions_differ(view: AuditView) -> Iterable[Finding]:
             )
 
 
-def _records(view: AuditView, experiment: Experiment) -> list[Numerics]:
-    """Return the numerics of an arm's finished runs that yield metrics."""
-    return [done.result.numerics for done in view.done(experiment) if done.run.stage.spec.metrics]
+def _records(view: AuditView, experiment: Experiment, *, tensors: bool = False) -> list[Numerics]:
+    """Return the numerics of an arm's finished runs that yield metrics; with `tensors`, of those that want a device.
+
+    A baseline of words has neither a precision nor a device: its record says what was the default there.
+    """
+    specs = ((done.result.numerics, done.run.stage.spec) for done in view.done(experiment))
+    return [numerics for numerics, spec in specs if spec.metrics and (spec.accelerator or not tensors)]
 
 
 CHECKS = (numerics_differ, versions_differ)
