@@ -211,6 +211,7 @@ PREPARE = replace(
 PRETRAIN = replace(
     stages.TRAIN,
     kind="pretrain",
+    version=2,
     parameters=Pretrain,
     sections=("towers",),
     seeded=lambda _, parameters: bool(parameters.per_seed),
@@ -225,6 +226,7 @@ PRETRAIN = replace(
 
 TRAIN = replace(
     stages.TRAIN,
+    version=2,
     parameters=RetrievalTrain,
     sections=("towers", "model", "loss"),
     inputs=("prepare", "pretrain", "train", "mine"),
@@ -238,6 +240,7 @@ TRAIN = replace(
 MINE = replace(
     stages.EVALUATE,
     kind="mine",
+    version=2,
     parameters=Mine,
     sections=("towers", "model"),
     summary="find each train query's hardest negatives with an earlier stage's model",
@@ -284,6 +287,7 @@ PROBE = replace(
 
 BM25 = StageSpec(
     kind="bm25",
+    version=2,
     parameters=Bm25,
     seeded=False,
     run="ablab.tasks.retrieval.baseline:run",

@@ -317,7 +317,7 @@ CACHE = StageSpec(
 TRAIN = replace(
     stages.TRAIN,
     parameters=Phase,
-    version=2,
+    version=3,
     sections=("model", "data"),
     inputs=("prepare", "train", "merge", "cache", "tower", "language"),
     references=_model_references,
@@ -334,7 +334,7 @@ JOIN = replace(MERGE, sections=("model", "data"), inputs=("prepare", "train", "m
 EVALUATE = replace(
     stages.EVALUATE,
     parameters=Evaluate,
-    version=2,
+    version=3,
     sections=("model", "data"),
     inputs=("prepare", "train", "merge"),
     references=_evaluation_references,
