@@ -213,3 +213,23 @@ def test_a_baseline_of_words_has_no_numerics_that_could_differ(bench: Callable) 
     assert lab.findings("numerics-differ") == []
     lab.finish("A", 2, "evaluate", numerics=Numerics(device="cuda", precision="fp32"))
     assert {each.subjects for each in lab.findings("numerics-differ")} == {("A",)}
+
+
+@pytest.mark.parametrize(
+    ("passage", "without", "severity"),
+    [("image", "image", "warning"), ("both", "image", "note"), ("text", "text", "warning"), ("both", "text", "note"),
+     ("text", "image", None), ("none", "image", None)],
+)  # fmt: skip
+def test_passages_without_what_is_seen_of_them(
+    bench: Callable, passage: str, without: str, severity: str | None
+) -> None:
+    """The hub's tables of M2KR hold no image of the passages of four subsets."""
+    made = bench(text().replace("output: 8,", f"output: 8, passage: {passage},"))
+    known = {"passages.known": 12, "passages.without_text": 0, "passages.without_image": 0}
+    made.finish("A", stage="prepare", facts=facts(**known | {f"passages.without_{without}": 11}))
+    assert not made.findings("side-is-empty"), "some have one"
+    made = bench(text(batch=32).replace("output: 8,", f"output: 8, passage: {passage},").replace("oven", "evqa"))
+    made.finish("A", stage="prepare", facts=facts(**known | {f"passages.without_{without}": 12}))
+    found = made.findings("side-is-empty")
+    assert severities(found) == ({severity} if severity else set())
+    assert all(each.subjects == ("A", "B") for each in found), "both read the same data"

@@ -164,6 +164,7 @@ FINDINGS: Mapping[str, str] = {
     "rows-left-out": mark("damaged rows are left out"),
     "schedule-total-differs": mark("a schedule of another length than the run"),
     "score-scale-differs": mark("scores of different scale"),
+    "side-is-empty": mark("passages without what is seen of them"),
     "special-tokens-untrained": mark("special tokens that never train"),
     "tap-out-of-range": mark("a tapped layer that does not exist"),
     "task-vector-zero": mark("a task vector of zero"),

@@ -276,4 +276,5 @@ def test_what_was_prepared_and_run_is_audited(lab: Lab) -> None:
     assert {"text-truncated", "positive-outside-pool", "repeated-positives", "one-pair-batch"} <= told.keys()
     assert "1 of 8 test queries" in told["positive-outside-pool"].message
     assert told["repeated-positives"].subjects == ("as-negatives",)
+    assert told["side-is-empty"].subjects == ("passage-image",), "the hub's tables have no images of passages"
     assert "numerics-differ" not in told, "all that was trained in bf16 is evaluated in bf16"

@@ -19,6 +19,7 @@ from ablab.study.schema import Experiment, Stage, Study
 from ablab.tasks.retrieval.config import RetrievalTrain
 from ablab.tasks.retrieval.sections import M2KR_TASKS, Data, Loss, Model, Taps, Towers
 
+_ARTICLES = {"image": "an", "text": "a"}
 #: Extras that bring packages.
 _EXTRAS = {"open_clip": "open-clip", "bm25s": "retrieval"}
 #: Share of lost tokens from which truncation is worth a note, and beyond which it is worth a warning.
@@ -403,6 +404,31 @@ def score_scales(view: AuditView) -> Iterable[Finding]:
             )
 
 
+def empty_sides(view: AuditView) -> Iterable[Finding]:
+    """Warnings and notes: passages are seen by their text or image, and none has one; both is then the other alone."""
+    said: list[Said] = []
+    for experiment in view.study.experiments.values():
+        model, passages = section_of(experiment, "model", Model), fact_of(view, experiment, "passages.known")
+        if model is None or not passages or not any(training(experiment)):
+            continue
+        for name, other in (("image", "text"), ("text", "image")):
+            if fact_of(view, experiment, f"passages.without_{name}") != passages or model.passage in (other, "none"):
+                continue
+            alone = model.passage == name
+            said.append(
+                Said(
+                    arm=experiment.name,
+                    where=f"experiments.{experiment.name}.model.passage",
+                    severity="warning" if alone else "note",
+                    message=f"none of the {shown(passages)} passages of {{arms}} has {_ARTICLES[name]} {name}: "
+                    + ("that is all that is seen of them, so all are the same" if alone else f"both is {other} alone"),
+                    remedy=f"take a source whose passages have {name}s" if alone else "",
+                    evidence={"passages": passages},
+                )
+            )
+    yield from told_once(view, "side-is-empty", said)
+
+
 def packages(view: AuditView) -> Iterable[Finding]:
     """Warnings: arms that need a package of an extra that is not installed; the other arms run without it."""
     said: list[Said] = []
@@ -434,5 +460,6 @@ AUDITS = (
     one_pair_batch,
     truncation,
     pools,
+    empty_sides,
     score_scales,
 )

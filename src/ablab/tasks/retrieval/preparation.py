@@ -121,6 +121,9 @@ def _write(data: Data, source: Source, folder: Path, context: Context) -> None:
     for split in SPLITS:
         np.save(folder / f"pool-{split}.npy", np.array(sorted(found.pools.get(split, ())), dtype=np.int64))
         facts[f"passages.{split}"] = len(found.pools.get(split, ()))
+    facts["passages.known"] = len(found.passages)
+    for name in ("text", "image"):
+        facts[f"passages.without_{name}"] = sum(getattr(each, name) is None for each in found.passages.values())
     (folder / "images.json").write_text(json.dumps(list(names.rows)), encoding="utf-8")
     manifest = {
         "format": FORMAT,
