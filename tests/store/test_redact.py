@@ -165,6 +165,11 @@ def test_a_known_secret_never_survives_anywhere(value: Any, secret: str, data: s
     assert redact(out, secrets=[secret]) == out
 
 
+def test_a_name_counts_as_it_is_shown_too() -> None:
+    secret = "00000000"
+    assert redact({f"HFTOKEN{secret}": f"{secret}0"}, secrets=[secret]) == {"HFTOKEN[redacted]": "[redacted]"}
+
+
 @settings(deadline=None, max_examples=60)
 @given(value=JSON)
 def test_redacting_twice_changes_nothing_more_and_keeps_the_type(value: Any) -> None:

@@ -203,7 +203,8 @@ def _walk(value: Any, known: tuple[str, ...]) -> Any:
     if isinstance(value, str):
         return _clean(value, known)
     if isinstance(value, Mapping):
-        return {_clean(k, known) if isinstance(k, str) else k: _entry(k, v, known) for k, v in value.items()}
+        names = ((key, _clean(key, known) if isinstance(key, str) else key) for key in value)
+        return {shown: _entry((key, shown), value[key], known) for key, shown in names}
     if isinstance(value, list | tuple):
         items = [_walk(item, known) for item in _hide_arguments(value)]
         if isinstance(value, list):
@@ -212,10 +213,12 @@ def _walk(value: Any, known: tuple[str, ...]) -> Any:
     return value
 
 
-def _entry(key: Any, value: Any, known: tuple[str, ...]) -> Any:
-    if isinstance(key, str) and isinstance(value, str) and hides(key, value):
+def _entry(keys: tuple[Any, Any], value: Any, known: tuple[str, ...]) -> Any:
+    """Return what stands under a name, as it is and as it is shown: hidden where either says that it is secret."""
+    names = [key for key in keys if isinstance(key, str)]
+    if isinstance(value, str) and any(hides(name, value) for name in names):
         return HIDDEN
-    if isinstance(key, str) and value and not isinstance(value, bool | int | float | str) and is_secret_name(key):
+    if value and not isinstance(value, bool | int | float | str) and any(map(is_secret_name, names)):
         return HIDDEN
     return _walk(value, known)
 

@@ -2,8 +2,8 @@
 
 The towers are a CLIPModel of nine text and twelve vision layers of unlike widths, with the tokenizer and the
 preprocessor files of the real repository. The data set is M2KR's parquet tables with the columns of its card, each
-subset's own: nulls, lists, objects and "NA" among them; passages have texts and no images there. OK-VQA with images on
-both sides are flat files of nine fields, as the log read them.
+subset's own: nulls, lists, objects and "NA" among them; passages have texts and no images there. E-VQA and OK-VQA with
+images on both sides are flat files of nine fields, as the log read them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ QUERIES = {
     "EVQA": {"train": 9, "valid": 8, "test": 8}, "OKVQA": {"train": 11, "val": 4, "test": 5},
 }  # fmt: skip
 THINGS = ("fox", "heron", "oak", "poppy", "bridge", "castle", "tower", "harbour", "beetle", "moth", "cedar", "church")
-#: The passage of OK-VQA without an image, and the rows of its train split that lack one: of their passages, their own.
+#: Subsets of which there are flat files, and what their validation split is called on the hub.
+FILES = {"EVQA": "valid", "OKVQA": "val"}
+#: The passage of the flat files without an image, and the rows of its train split that lack one: of their passages, their own.
 UNSEEN, ONE_SIDE = "poppy", (3, 6)
 #: Rows of EVQA's train split that lack what they lack: an image twice, the positives once.
 NO_IMAGE, NA_IMAGE, NO_POSITIVE = 2, 5, 7
@@ -217,15 +219,17 @@ def _damage(rows: list[dict[str, Any]], split: str) -> None:
 
 
 def write_flat(folder: Path) -> None:
-    """Write OK-VQA's queries, and the passages of its test, as JSONL of nine fields, lists and scalars among them."""
+    """Write queries, and the passages of the test, as JSONL of nine fields, lists and scalars among them."""
     folder.mkdir(parents=True)
-    for split in QUERIES[FLAT]:
-        _write_lines(
-            folder / f"okvqa_{split}.jsonl", [_flat(row, split, n) for n, row in enumerate(_data(FLAT, split))]
-        )
-    pool = [{"passage_id": f"{FLAT}_{thing}", "passage_text": text_of(FLAT, thing), "passage_image_path": _seen(thing)}
-            for thing in THINGS]  # fmt: skip
-    _write_lines(folder / "okvqa_passages_test.jsonl", pool)
+    for task, validation in FILES.items():
+        for split in QUERIES[task]:
+            rows = [_flat(task, row, split, n) for n, row in enumerate(_data(task, split))]
+            _write_lines(folder / f"{task.lower()}_{'val' if split == validation else split}.jsonl", rows)
+        pool = [
+            {"passage_id": f"{task}_{thing}", "passage_text": text_of(task, thing), "passage_image_path": _seen(thing)}
+            for thing in THINGS
+        ]
+        _write_lines(folder / f"{task.lower()}_passages_test.jsonl", pool)
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -233,10 +237,10 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _seen(thing: str) -> str:
-    return "NA" if thing == UNSEEN else f"wiki/{thing}.jpg"
+    return f"wiki/{thing}.jpg" if thing in THINGS and thing != UNSEEN else "NA"
 
 
-def _flat(row: dict[str, Any], split: str, number: int) -> dict[str, Any]:
+def _flat(task: str, row: dict[str, Any], split: str, number: int) -> dict[str, Any]:
     names = [name.partition("_")[2] for name in row["pos_item_ids"]]
     lists: dict[str, Any] = {
         "passage_id": row["pos_item_ids"], "passage_text": row["pos_item_contents"],
@@ -244,8 +248,8 @@ def _flat(row: dict[str, Any], split: str, number: int) -> dict[str, Any]:
     }  # fmt: skip
     if len(names) == 1:
         lists = {name: values[0] for name, values in lists.items()}
-    image = None if split == "train" and number == ONE_SIDE[1] else row["img_path"]
-    return {"answer": row["answers"], "data_id": row["question_id"], "dataset_id": "okvqa", "image_path": image,
+    image = None if (task, split, number) == (FLAT, "train", ONE_SIDE[1]) else row["img_path"]
+    return {"answer": row["answers"], "data_id": row["question_id"], "dataset_id": task.lower(), "image_path": image,
             "instruction": row["instruction"], "question": row["question"], **lists}  # fmt: skip
 
 
@@ -253,7 +257,7 @@ def images(task: str) -> Iterable[str]:
     """Yield the images that a subset names, those of its passages too."""
     for split in QUERIES[task]:
         yield from (row["img_path"] for row in _data(task, split) if row["img_path"] not in (None, "NA"))
-    if task == FLAT:
+    if task in FILES:
         yield from (_seen(thing) for thing in THINGS if thing != UNSEEN)
 
 
