@@ -29,8 +29,8 @@ QUERIES = {
 THINGS = ("fox", "heron", "oak", "poppy", "bridge", "castle", "tower", "harbour", "beetle", "moth", "cedar", "church")
 #: Subsets of which there are flat files, and what their validation split is called on the hub.
 FILES = {"EVQA": "valid", "OKVQA": "val"}
-#: The passage of the flat files without an image, and the rows of OK-VQA's train split that lack one: of their passages,
-#: their own.
+#: The passage of the flat files without an image, and the rows of OK-VQA's train split that lack one: of their
+#: passages, their own.
 UNSEEN, ONE_SIDE = "poppy", (3, 6)
 #: Rows of EVQA's train split that lack what they lack: an image twice, the positives once.
 NO_IMAGE, NA_IMAGE, NO_POSITIVE = 2, 5, 7
