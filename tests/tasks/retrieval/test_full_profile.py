@@ -7,7 +7,6 @@ Names lead to a hub cache of tiny repositories of the same classes and formats; 
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import shutil
 from collections import Counter
@@ -22,13 +21,12 @@ import torch
 import ablab.lab
 from ablab.data.pairs import Pairs
 from ablab.plan.planning import make_plan
-from ablab.store.hub import extend_lock, lock_path
 from ablab.store.layout import RunFolder, Store
 from ablab.study.loading import load
 from ablab.tasks.retrieval.mining import FILE
 from ablab.tasks.retrieval.preparation import FOLDER
 from ablab.tasks.retrieval.task import Retrieval
-from tests.tasks.full_profiles import run_plan
+from tests.tasks.full_profiles import lock_names, offline_hub, run_plan
 from tests.tasks.retrieval import tiny_hub
 from tests.tasks.retrieval.tiny_hub import FLAT, ONE_SIDE, OUTSIDE, PAIR, REVISION, THINGS
 
@@ -83,27 +81,13 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root, threads = tmp_path_factory.mktemp("full"), torch.get_num_threads()
+    root = tmp_path_factory.mktemp("full")
     tiny_hub.write_hub(root / "hub")
-    with pytest.MonkeyPatch.context() as patch:
-        import datasets.config
-        import huggingface_hub.constants
-
-        for name, value in (("HF_HUB_CACHE", str(root / "hub")), ("HF_HUB_OFFLINE", "1")):
-            patch.setenv(name, value)
-        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
-        for module in (huggingface_hub.constants, datasets.config):
-            patch.setattr(module, "HF_HUB_OFFLINE", True)
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", root / "arrow")
+    with offline_hub(root / "hub"):
         made = Lab(root)
-        references = itertools.chain.from_iterable(
-            stage.spec.references(stage.sections, stage.parameters)
-            for arm in made.study.experiments.values() for stage in arm.stages if stage.spec.references
-        )  # fmt: skip
-        locked = extend_lock(lock_path(made.path), references)
+        locked = lock_names(made.study, made.path)
         assert set(locked.values()) == {REVISION} and len(locked) == 2
         yield made
-    torch.set_num_threads(threads)
 
 
 def test_the_arms_are_all_there(lab: Lab) -> None:

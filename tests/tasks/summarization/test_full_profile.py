@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import ablab.lab
 from ablab.data.generated_dialogues import generate_dialogues
 from ablab.plan.planning import make_plan
 from ablab.store.layout import Store
 from ablab.study.loading import load
-from tests.tasks.full_profiles import run_plan
+from tests.tasks.full_profiles import offline_hub, run_plan
 from tests.tasks.summarization.test_dialogue_summary import LOG
 from tests.tasks.summarization.tiny_hub import write_hub
 
@@ -70,24 +69,17 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root, threads = tmp_path_factory.mktemp("full"), torch.get_num_threads()
+    root = tmp_path_factory.mktemp("full")
     train = list(generate_dialogues("train", rows=24, languages=["ko"]))
     test = list(generate_dialogues("test", rows=3, languages=["ko"]))
     write_hub(root / "hub", [text for row in train for text in (row["dialogue"], *row["summaries"])])
-    with pytest.MonkeyPatch.context() as patch:
-        import huggingface_hub.constants
-
-        for name, value in (("HF_HUB_CACHE", str(root / "hub")), ("HF_HUB_OFFLINE", "1")):
-            patch.setenv(name, value)
-        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with offline_hub(root / "hub"):
         made = Lab(root, train, test)
         whole = ablab.lab.Lab(made.study, made.store)
         waits = [run for run in whole.plan().runs.values() if run.unresolved]
         assert waits and whole.resolve() and not whole.resolve()
         assert not any(run.unresolved for run in whole.plan().runs.values()), "names are pinned as the cache has them"
         yield made
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", ARMS)

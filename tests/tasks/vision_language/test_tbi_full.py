@@ -9,7 +9,6 @@ files in the formats of the authors of eleven sets and fifteen benchmarks.
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -24,13 +23,12 @@ from safetensors.torch import load_file
 
 from ablab.contract.merge import Merge
 from ablab.plan.planning import make_plan
-from ablab.store.hub import extend_lock, lock_path
 from ablab.store.layout import Store
 from ablab.study.loading import load
 from ablab.tasks.vision_language.config import Phase
 from ablab.worker.code import build_code
 from tests.models.tiny_internvl import internlm2_config, vision_config, write_internvl
-from tests.tasks.full_profiles import new_repository, run_plan
+from tests.tasks.full_profiles import lock_names, new_repository, offline_hub, run_plan
 from tests.tasks.vision_language.benchmarks import official
 from tests.tasks.vision_language.tiny_hub import REVISION
 
@@ -227,23 +225,12 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root, threads = tmp_path_factory.mktemp("tbi"), torch.get_num_threads()
+    root = tmp_path_factory.mktemp("tbi")
     write_hub(root / "hub", root)
-    with pytest.MonkeyPatch.context() as patch:
-        import huggingface_hub.constants
-
-        for name, value in (("HF_HUB_CACHE", str(root / "hub")), ("HF_HUB_OFFLINE", "1")):
-            patch.setenv(name, value)
-        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with offline_hub(root / "hub"):
         made = Lab(root)
-        references = itertools.chain.from_iterable(
-            stage.spec.references(stage.sections, stage.parameters)
-            for arm in made.study.experiments.values() for stage in arm.stages if stage.spec.references
-        )  # fmt: skip
-        extend_lock(lock_path(made.path), references)
+        lock_names(made.study, made.path)
         yield made
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", ["A0", "A1", "B3", "C2", "D1", "D2", "F2", "F4"])

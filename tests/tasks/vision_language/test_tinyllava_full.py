@@ -7,7 +7,6 @@ and formats.
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import threading
@@ -17,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ablab.plan.planning import make_plan
-from ablab.store.hub import extend_lock, lock_path
 from ablab.store.layout import Store
 from ablab.study.loading import load
-from tests.tasks.full_profiles import run_plan
+from tests.tasks.full_profiles import lock_names, offline_hub, run_plan
 from tests.tasks.vision_language.benchmarks import official
 from tests.tasks.vision_language.tiny_hub import write_hub
 
@@ -112,27 +109,17 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root, threads = tmp_path_factory.mktemp("full"), torch.get_num_threads()
+    root = tmp_path_factory.mktemp("full")
     write_hub(root / "hub")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with pytest.MonkeyPatch.context() as patch:
-        import huggingface_hub.constants
-
-        for name, value in (("HF_HUB_CACHE", str(root / "hub")), ("HF_HUB_OFFLINE", "1"), ("OPENAI_API_KEY", "x")):
-            patch.setenv(name, value)
-        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with offline_hub(root / "hub") as patch:
+        patch.setenv("OPENAI_API_KEY", "x")
         made = Lab(root, f"http://127.0.0.1:{server.server_port}/v1")
-        references = itertools.chain.from_iterable(
-            stage.spec.references(stage.sections, stage.parameters)
-            for arm in made.study.experiments.values() for stage in arm.stages if stage.spec.references
-        )  # fmt: skip
-        extend_lock(lock_path(made.path), references)
+        lock_names(made.study, made.path)
         yield made
     server.shutdown()
     server.server_close()
-    torch.set_num_threads(threads)
 
 
 def parts_of(result: Any) -> dict[str, dict[str, Any]]:
