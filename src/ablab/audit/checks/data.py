@@ -33,7 +33,7 @@ def epochs(view: AuditView) -> Iterable[Finding]:
             "warning",
             f"experiments.{names[0]}",
             f"{', '.join(names)} see {shown(int(seen))} {unit} of data that holds {shown(int(held))}: "
-            f"{seen / held:.1f} epochs, not one pass",
+            f"{seen / held:.3g} epochs, not one pass",
             remedy="say how many epochs are meant, take more data, or train fewer steps",
             evidence={"seen": seen, "held": held, "epochs": seen / held, "unit": unit},
             subjects=tuple(names),
