@@ -24,6 +24,7 @@ def test_a_row_a_run_in_plan_order(study: Any, store: Store) -> None:
     assert [row["run"] for row in rows] == [run.name for run in plan.runs.values()]
     assert rows[0]["experiment"] == "A +1" and rows[0]["seed"] == ""
     assert [row["estimate"] for row in rows if row["stage"] == "train"] == ["1m00s", "2m00s", "1m00s", "2m00s"]
+    assert {row["estimate"] for row in rows if row["stage"] != "train"} == {"in its arm's"}, "all of it is training"
 
 
 def test_a_row_names_the_runs_it_waits_for(study: Any, store: Store) -> None:

@@ -74,10 +74,17 @@ def _row(run: Run, known: Mapping[str, Run]) -> dict[str, Any]:
         "seed": "" if run.seed is None else run.seed,
         "waits for": ", ".join(waits),
         "status": _status(run),
-        "estimate": duration(run.remaining if run.status == "running" else run.estimate),
+        "estimate": _estimate(run),
         "source": run.estimate_source,
         "disk": size(run.bytes),
     }
+
+
+def _estimate(run: Run) -> str:
+    """Return how long a run may take; an arm's estimate by its author is told at the stages that train."""
+    if run.estimate == 0 and run.estimate_source == "study":
+        return "in its arm's"
+    return duration(run.remaining if run.status == "running" else run.estimate)
 
 
 def step_of(run: Run) -> str:
